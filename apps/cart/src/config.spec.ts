@@ -1,0 +1,113 @@
+import { resolve } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { ConfigError, describeDatabase, logLevelsFrom, readConfig } from './config.js';
+
+const messageOf = (env: NodeJS.ProcessEnv): string => {
+  try {
+    readConfig(env);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.message;
+    throw error;
+  }
+  throw new Error('accepted');
+};
+
+describe('readConfig', () => {
+  it('needs nothing', () => {
+    expect(readConfig({})).toEqual({
+      port: 3000,
+      host: '127.0.0.1',
+      databaseUrl: undefined,
+      dataDir: resolve('.data/postgres'),
+      platform: 'express',
+      onInFlight: 'reject',
+      poolSize: 10,
+      pipeline: true,
+      demo: true,
+      logLevel: 'warn',
+    });
+  });
+
+  it('takes an empty variable for an absent one', () => {
+    expect(readConfig({ PORT: '', DATABASE_URL: ' ', HOST: '' })).toEqual(readConfig({}));
+  });
+
+  it('reads every variable', () => {
+    const databaseUrl = 'postgresql://app:secret@db.internal:6432/carts?sslmode=require';
+    expect(
+      readConfig({
+        PORT: '0',
+        HOST: '0.0.0.0',
+        DATABASE_URL: databaseUrl,
+        DATA_DIR: '/srv/pg',
+        HTTP_PLATFORM: 'fastify',
+        ON_IN_FLIGHT: 'wait',
+        POOL_SIZE: '40',
+        PIPELINE: 'false',
+        NODE_ENV: 'production',
+        LOG_LEVEL: 'debug',
+      }),
+    ).toEqual({
+      port: 0,
+      host: '0.0.0.0',
+      databaseUrl,
+      dataDir: resolve('/srv/pg'),
+      platform: 'fastify',
+      onInFlight: 'wait',
+      poolSize: 40,
+      pipeline: false,
+      demo: false,
+      logLevel: 'debug',
+    });
+  });
+
+  it.each([
+    ['PORT', 'http'],
+    ['PORT', '65536'],
+    ['PORT', '-1'],
+    ['PORT', '30.5'],
+    ['HOST', 'http://localhost'],
+    ['DATABASE_URL', 'localhost:5432/carts'],
+    ['DATABASE_URL', 'mysql://localhost/carts'],
+    ['HTTP_PLATFORM', 'koa'],
+    ['ON_IN_FLIGHT', 'WAIT'],
+    ['POOL_SIZE', '0'],
+    ['PIPELINE', 'yes'],
+    ['LOG_LEVEL', 'loud'],
+  ])('refuses %s=%s, naming the variable, the value and the fix', (name, value) => {
+    expect(messageOf({ [name]: value })).toMatch(
+      new RegExp(`${name} is ${JSON.stringify(value).replaceAll(/[.+]/g, '\\$&')}: use .+`),
+    );
+  });
+
+  it('names all bad variables at once', () => {
+    const message = messageOf({ PORT: 'x', POOL_SIZE: 'y' });
+    expect(message).toContain('PORT');
+    expect(message).toContain('POOL_SIZE');
+  });
+
+  it.each([
+    ['mysql://app:s3:cr@t@db/carts', 'mysql://***@db/carts'],
+    ['postgres//app:s3:cr@t@db/carts', 'postgres//***@db/carts'],
+    ['app:s3:cr@t@db', '***@db'],
+    ['host=db password=s3:cr', 'host=db password=***'],
+  ])('prints no password: %s', (databaseUrl, printed) => {
+    expect(messageOf({ DATABASE_URL: databaseUrl })).toContain(`DATABASE_URL is "${printed}": use `);
+  });
+});
+
+describe('describeDatabase', () => {
+  it.each([
+    ['postgres://app:secret@db.internal:6432/carts', 'db.internal:6432/carts'],
+    ['postgres://db.internal/carts?sslmode=require', 'db.internal:5432/carts'],
+    ['postgres:///carts?host=/var/run/postgresql', '/var/run/postgresql:5432/carts'],
+  ])('%s', (url, expected) => {
+    expect(describeDatabase(url)).toBe(expected);
+  });
+});
+
+describe('logLevelsFrom', () => {
+  it('takes the level and the graver ones', () => {
+    expect(logLevelsFrom('warn')).toEqual(['warn', 'error', 'fatal']);
+  });
+});

@@ -1,0 +1,193 @@
+import { describe, expect, it, vi } from 'vitest';
+import {
+  type ClaimResult,
+  type IdempotencyStore,
+  type LockedRecord,
+  StaleAttemptError,
+} from '../store/idempotency.store.js';
+import type { Session } from '../store/session.js';
+import { acquire } from './acquire.js';
+import type { AttemptPolicy } from './policy.js';
+
+const policy: AttemptPolicy = {
+  ttlMs: 86_400_000,
+  maxRuntimeMs: 60_000,
+  maxAttempts: 3,
+  onInFlight: 'reject',
+  waitTimeoutMs: 1_000,
+};
+const identity = {
+  namespace: 'default',
+  scope: '',
+  key: 'k',
+  keyHash: Buffer.from('hash'),
+  operation: 'POST /',
+  fingerprint: Buffer.from('fingerprint'),
+};
+const fresh: LockedRecord = { attempt: 1, abandoned: 0, status: 'pending', expired: false, begun: false };
+const locked = (record: Partial<LockedRecord> = {}): ClaimResult => ({
+  kind: 'locked',
+  record: { ...fresh, ...record },
+});
+const read = (record: Extract<ClaimResult, { kind: 'not-locked' }>['record']): ClaimResult => ({
+  kind: 'not-locked',
+  record,
+});
+const conflict = Object.assign(new Error('deadlock detected'), { code: '40P01', severity: 'ERROR' });
+
+/** A store that answers its claims from a script, the last answer for ever; PostgreSQL's part is tested end to end. */
+function scripted(...answers: (ClaimResult | Error)[]) {
+  const rolledBack = vi.fn(() => Promise.resolve());
+  const session = {
+    within: <T>(_ms: number, work: Promise<T>) => work,
+    query: vi.fn(() => Promise.resolve()),
+    rollbackAndRelease: rolledBack,
+  } as unknown as Session;
+  let round = 0;
+  const claim = vi.fn((): Promise<ClaimResult> => {
+    const answer = answers[Math.min(round++, answers.length - 1)] as ClaimResult | Error;
+    return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
+  });
+  const reclaim = vi.fn((..._args: unknown[]) => Promise.resolve());
+  const store = { open: () => Promise.resolve(session), claim, reclaim } as unknown as IdempotencyStore;
+  return {
+    parts: { store, settings: { acquireTimeoutMs: 100, maxWaiters: 1 } },
+    session,
+    claim,
+    reclaim,
+    rolledBack,
+  };
+}
+
+describe('acquire', () => {
+  it('owns a record that it locked and that nobody has begun', async () => {
+    const { parts, session, reclaim, rolledBack } = scripted(locked());
+    await expect(acquire(parts, identity, policy)).resolves.toEqual({
+      kind: 'owned',
+      session,
+      attempt: 1,
+      takenOver: false,
+    });
+    expect(reclaim).not.toHaveBeenCalled();
+    expect(rolledBack).not.toHaveBeenCalled();
+  });
+
+  it('counts an abandoned record durably before it owns it', async () => {
+    const { parts, session, reclaim } = scripted(
+      locked({ begun: true }),
+      locked({ attempt: 2, abandoned: 1 }),
+    );
+    await expect(acquire(parts, identity, policy)).resolves.toEqual({
+      kind: 'owned',
+      session,
+      attempt: 2,
+      takenOver: true,
+    });
+    expect(reclaim).toHaveBeenCalledTimes(1);
+    expect(reclaim).toHaveBeenCalledWith(session, identity, {
+      attempt: 1,
+      abandoned: 1,
+      ttlMs: policy.ttlMs,
+    });
+  });
+
+  it.each([
+    ['released', { status: 'error', begun: true }],
+    ['released long ago', { status: 'error', begun: false }],
+    ['expired', { status: 'completed', expired: true }],
+    ['expired and abandoned', { status: 'pending', expired: true, begun: true, abandoned: 2 }],
+    ['expired and never begun', { status: 'pending', expired: true }],
+  ] as const)('counts a record that is %s, but not as abandoned', async (_name, record) => {
+    const { parts, reclaim } = scripted(locked(record), locked({ attempt: 2 }));
+    await expect(acquire(parts, identity, policy)).resolves.toMatchObject({
+      kind: 'owned',
+      attempt: 2,
+      takenOver: false,
+    });
+    expect(reclaim).toHaveBeenCalledWith(
+      expect.anything(),
+      identity,
+      expect.objectContaining({ abandoned: 0 }),
+    );
+  });
+
+  it('refuses the record whose attempts have all died, and does not run it again', async () => {
+    const { parts, reclaim, rolledBack } = scripted(locked({ begun: true, abandoned: 2, attempt: 3 }));
+    await expect(acquire(parts, identity, policy)).resolves.toEqual({ kind: 'attempts-exhausted' });
+    expect(reclaim).not.toHaveBeenCalled();
+    expect(rolledBack).toHaveBeenCalledTimes(1);
+  });
+
+  it('runs the last attempt that maxAttempts grants', async () => {
+    const { parts } = scripted(
+      locked({ begun: true, abandoned: 1, attempt: 2 }),
+      locked({ attempt: 3, abandoned: 2 }),
+    );
+    await expect(acquire(parts, identity, policy)).resolves.toMatchObject({ kind: 'owned', attempt: 3 });
+  });
+
+  it('goes round when somebody else counted the attempt, and never owns what it does not hold', async () => {
+    const { parts, reclaim } = scripted(locked({ begun: true }), read({ state: 'in-flight' }));
+    reclaim.mockRejectedValueOnce(new StaleAttemptError(1));
+    await expect(acquire(parts, identity, policy)).resolves.toEqual({ kind: 'in-flight' });
+  });
+
+  it.each(['absent', 'released'] as const)(
+    'goes round a bounded number of times while the record is %s',
+    async (state) => {
+      const { parts, claim, rolledBack } = scripted(read({ state }));
+      await expect(acquire(parts, identity, policy)).resolves.toEqual({ kind: 'in-flight' });
+      expect(claim.mock.calls.length).toBeGreaterThan(1);
+      expect(claim.mock.calls.length).toBeLessThanOrEqual(10);
+      expect(rolledBack).toHaveBeenCalledTimes(1);
+    },
+  );
+
+  it('gives up in the same way on a record that is never to be begun', async () => {
+    const { parts, reclaim } = scripted(locked({ status: 'error' }));
+    await expect(acquire(parts, identity, policy)).resolves.toEqual({ kind: 'in-flight' });
+    expect(reclaim.mock.calls.length).toBeLessThanOrEqual(10);
+  });
+
+  it.each([
+    [{ state: 'in-flight' }, { kind: 'in-flight' }],
+    [{ state: 'reused' }, { kind: 'reused' }],
+    [
+      { state: 'unreadable', format: 2 },
+      { kind: 'record-unreadable', format: 2 },
+    ],
+    [
+      { state: 'final', raised: true, response: { status: 409, headers: {}, body: Buffer.alloc(0) } },
+      { kind: 'replay', raised: true, response: { status: 409, headers: {}, body: Buffer.alloc(0) } },
+    ],
+    [
+      { state: 'final', raised: false, response: { status: 200, headers: {}, body: null } },
+      { kind: 'response-not-stored' },
+    ],
+  ] as const)('concludes from %o', async (record, answer) => {
+    const { parts, claim, rolledBack } = scripted(read(record));
+    await expect(acquire(parts, identity, policy)).resolves.toEqual(answer);
+    expect(claim).toHaveBeenCalledTimes(1);
+    expect(rolledBack).toHaveBeenCalledTimes(1);
+  });
+
+  it('answers that it is in flight when the wait is over, or lost against another transaction', async () => {
+    const over = scripted({ kind: 'wait-over' });
+    await expect(acquire(over.parts, identity, policy, 500)).resolves.toEqual({ kind: 'in-flight' });
+    expect(over.rolledBack).toHaveBeenCalledTimes(1);
+    const lost = scripted(conflict);
+    await expect(acquire(lost.parts, identity, policy)).resolves.toEqual({ kind: 'in-flight' });
+    expect(lost.rolledBack).toHaveBeenCalledTimes(1);
+  });
+
+  it('fails when the database does, with the connection given up', async () => {
+    const claiming = scripted(new Error('connection lost'));
+    await expect(acquire(claiming.parts, identity, policy)).rejects.toThrow('connection lost');
+    expect(claiming.rolledBack).toHaveBeenCalledTimes(1);
+
+    const counting = scripted(locked({ begun: true }));
+    counting.reclaim.mockRejectedValue(new Error('disk full'));
+    await expect(acquire(counting.parts, identity, policy)).rejects.toThrow('disk full');
+    expect(counting.rolledBack).toHaveBeenCalledTimes(1);
+  });
+});

@@ -1,0 +1,129 @@
+import type { AttemptIdentity } from '../store/identity.js';
+import {
+  type IdempotencyStore,
+  type LockedRecord,
+  type ReadRecord,
+  StaleAttemptError,
+} from '../store/idempotency.store.js';
+import type { StoredResponse } from '../store/record.js';
+import type { Session } from '../store/session.js';
+import { isTransactionConflict } from '../store/sql-state.js';
+import type { AttemptPolicy, EngineSettings } from './policy.js';
+
+/** How a request may proceed. On `'owned'` the session's transaction is open and holds the record's row. */
+export type Acquired =
+  | {
+      readonly kind: 'owned';
+      readonly session: Session;
+      readonly attempt: number;
+      readonly takenOver: boolean;
+    }
+  | { readonly kind: 'replay'; readonly raised: boolean; readonly response: StoredResponse }
+  | { readonly kind: 'in-flight' }
+  | { readonly kind: 'reused' }
+  | { readonly kind: 'response-not-stored' }
+  | { readonly kind: 'attempts-exhausted' }
+  | { readonly kind: 'record-unreadable'; readonly format: number };
+
+/** How often a record may change under our hands before we answer that it is in flight. */
+const MAX_ROUNDS = 6;
+
+/**
+ * Claims the record, or finds out what became of it. Without `waitMs` it never waits for another attempt.
+ *
+ * It goes round when the record vanished or was released between two looks, and after counting a new attempt. Fail
+ * closed: it never answers `'owned'` without holding the row, and gives up with `'in-flight'`.
+ *
+ * @throws when the database cannot be reached or refuses; nothing has run then.
+ */
+export async function acquire(
+  { store, settings }: { store: IdempotencyStore; settings: EngineSettings },
+  identity: AttemptIdentity,
+  policy: AttemptPolicy,
+  waitMs?: number,
+): Promise<Acquired> {
+  const session = await store.open(settings.acquireTimeoutMs);
+  let owned = false;
+  try {
+    let takenOver = false;
+    for (let round = 0; round < MAX_ROUNDS; round++) {
+      const { ttlMs, maxRuntimeMs } = policy;
+      const claim = store.claim(session, identity, {
+        ttlMs,
+        maxRuntimeMs,
+        ...(waitMs === undefined ? {} : { waitMs }),
+      });
+      const result = await session
+        .within(settings.acquireTimeoutMs + (waitMs ?? 0), claim)
+        .catch((error: unknown) => {
+          // A deadlock or a foreign lock on the row: somebody else is at it. Nothing of ours has run.
+          if (isTransactionConflict(error)) return { kind: 'wait-over' } as const;
+          throw error;
+        });
+      switch (result.kind) {
+        case 'wait-over':
+          return { kind: 'in-flight' };
+        case 'not-locked': {
+          const answer = conclude(result.record);
+          if (answer !== 'again') return answer;
+          await session.within(settings.acquireTimeoutMs, session.query({ text: 'ROLLBACK' }));
+          break;
+        }
+        case 'locked': {
+          const { record } = result;
+          if (mayBegin(record)) {
+            owned = true;
+            return { kind: 'owned', session, attempt: record.attempt, takenOver };
+          }
+          const abandoned = abandonedCount(record);
+          if (abandoned >= policy.maxAttempts) return { kind: 'attempts-exhausted' };
+          takenOver ||= abandoned > 0;
+          await session
+            .within(
+              settings.acquireTimeoutMs,
+              store.reclaim(session, identity, { attempt: record.attempt, abandoned, ttlMs }),
+            )
+            .catch((error: unknown) => {
+              if (!(error instanceof StaleAttemptError)) throw error;
+            });
+          break;
+        }
+        default:
+          result satisfies never;
+      }
+    }
+    return { kind: 'in-flight' };
+  } finally {
+    // Not awaited: the answer need not wait for the connection's way back to the pool, which cannot fail.
+    if (!owned) void session.rollbackAndRelease(settings.acquireTimeoutMs);
+  }
+}
+
+/** A counted attempt that nobody has begun: fresh from CLAIM, or from RECLAIM. */
+function mayBegin({ status, expired, begun }: LockedRecord): boolean {
+  return status === 'pending' && !expired && !begun;
+}
+
+/** How many attempts in a row have died, the one whose row we hold included. */
+function abandonedCount({ status, expired, abandoned }: LockedRecord): number {
+  return status === 'pending' && !expired ? abandoned + 1 : 0;
+}
+
+function conclude(record: ReadRecord): Acquired | 'again' {
+  switch (record.state) {
+    // It was deleted, or given back, between our looks.
+    case 'absent':
+    case 'released':
+      return 'again';
+    case 'unreadable':
+      return { kind: 'record-unreadable', format: record.format };
+    case 'reused':
+      return { kind: 'reused' };
+    case 'in-flight':
+      return { kind: 'in-flight' };
+    case 'final':
+      return record.response.body === null
+        ? { kind: 'response-not-stored' }
+        : { kind: 'replay', raised: record.raised, response: record.response };
+  }
+}

@@ -1,0 +1,336 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { DataSource } from 'typeorm';
+import type { IdempotencyEvent } from '../events/idempotency-event.js';
+import { failpoint } from '../failpoint.js';
+import { ConnectionLostError } from '../store/connection-lost.error.js';
+import type { AttemptIdentity } from '../store/identity.js';
+import type { CommitResult, IdempotencyStore } from '../store/idempotency.store.js';
+import type { Session } from '../store/session.js';
+import { IN_FAILED_TRANSACTION, isTransactionConflict, sqlStateOf } from '../store/sql-state.js';
+import type { MakeRunner } from '../transaction/join-data-source.js';
+import { TransactionAttempt } from '../transaction/transaction-attempt.js';
+import { acquire, type Acquired } from './acquire.js';
+import { Deadline } from './deadline.js';
+import { InFlightRegistry, type SharedOutcome } from './in-flight.registry.js';
+import type { EngineOutcome, HandlerOutcome } from './outcomes.js';
+import type { AttemptPolicy, EngineSettings } from './policy.js';
+import { WaiterSlots } from './waiter-slots.js';
+
+/** How long a settled attempt may take to write its record and commit. */
+const COMMIT_TIMEOUT_MS = 30_000;
+/** How long an unknown outcome is asked after before the caller is told to come back. */
+const RESOLVE_TIMEOUT_MS = 5_000;
+const RESOLVE_INTERVAL_MS = 100;
+/** How long the answer to a lost attempt may be held up by giving the attempt back. */
+const GIVE_BACK_TIMEOUT_MS = 1_000;
+
+export interface EngineParts {
+  readonly store: IdempotencyStore;
+  readonly dataSource: DataSource;
+  readonly makeRunner: MakeRunner;
+  readonly settings: EngineSettings;
+  readonly emit: (event: IdempotencyEvent) => void;
+}
+
+/** Runs the handler in the attempt; resolves with its outcome. A rejection releases the key. */
+export type RunHandler = (attempt: TransactionAttempt) => Promise<HandlerOutcome>;
+
+/**
+ * The protocol of transaction mode, without HTTP and without SQL: acquire, then execute, replay or reject; after
+ * executing, complete or release. The record and the handler's rows commit in one transaction.
+ */
+export class IdempotencyEngine {
+  readonly inFlight = new InFlightRegistry();
+  readonly #waiters: WaiterSlots;
+
+  constructor(private readonly parts: EngineParts) {
+    this.#waiters = new WaiterSlots(parts.settings.maxWaiters);
+  }
+
+  /** Executes the request under its key, or answers from the record. Never rejects. */
+  async run(identity: AttemptIdentity, policy: AttemptPolicy, handler: RunHandler): Promise<EngineOutcome> {
+    failpoint('before-claim');
+    let acquired: Acquired;
+    try {
+      acquired = await this.#acquire(identity, policy);
+    } catch (cause) {
+      // Fail closed: no store, no execution.
+      return { kind: 'rejected', reason: 'store-unavailable', cause };
+    }
+    switch (acquired.kind) {
+      case 'owned':
+        return this.#execute(identity, policy, acquired, handler);
+      case 'replay':
+        this.#emit({ type: 'replayed', status: acquired.response.status, ...named(identity) });
+        return acquired;
+      case 'in-flight':
+      case 'reused':
+      case 'response-not-stored':
+      case 'attempts-exhausted':
+        return { kind: 'rejected', reason: acquired.kind };
+      case 'record-unreadable':
+        return {
+          kind: 'rejected',
+          reason: acquired.kind,
+          cause: new Error(
+            `the record has format ${acquired.format}, written by a newer version of the library`,
+          ),
+        };
+    }
+  }
+
+  /** Acquires, and with `onInFlight: 'wait'` waits for the attempt in flight: in this process, or at its row lock. */
+  async #acquire(identity: AttemptIdentity, policy: AttemptPolicy): Promise<Acquired> {
+    const deadline = new Deadline(policy.waitTimeoutMs);
+    const waiting = policy.onInFlight === 'wait';
+    for (;;) {
+      const local = this.inFlight.find(identity.keyHash);
+      if (local) {
+        // 422 beats 409: another payload is wrong however the first one ends.
+        if (!local.fingerprint.equals(identity.fingerprint)) return { kind: 'reused' };
+        if (!waiting) return { kind: 'in-flight' };
+        const outcome = await deadline.race(local.outcome);
+        if (outcome === 'over') return { kind: 'in-flight' };
+        if (outcome.kind === 'final') return replayOf(outcome);
+        continue;
+      }
+      const acquired = await acquire(this.parts, identity, policy);
+      if (acquired.kind !== 'in-flight' || !waiting || deadline.isOver) return acquired;
+      if (this.inFlight.find(identity.keyHash)) continue;
+      const waited = await this.#waiters.use(identity.keyHash, deadline, () =>
+        acquire(this.parts, identity, policy, deadline.remainingMs),
+      );
+      if (waited === 'over') return acquired;
+      if (waited !== 'shared') return waited;
+      if (deadline.isOver) return acquired;
+    }
+  }
+
+  async #execute(
+    identity: AttemptIdentity,
+    policy: AttemptPolicy,
+    { session, attempt: number, takenOver }: Extract<Acquired, { kind: 'owned' }>,
+    handler: RunHandler,
+  ): Promise<EngineOutcome> {
+    const share = this.inFlight.add(identity.keyHash, identity.fingerprint);
+    let shared: SharedOutcome = { kind: 'none' };
+    try {
+      const began = performance.now();
+      if (takenOver) this.#emit({ type: 'taken-over', attempt: number, ...named(identity) });
+      this.#emit({ type: 'claimed', attempt: number, ...named(identity) });
+      failpoint('after-claim');
+      const { dataSource, makeRunner } = this.parts;
+      const attempt = new TransactionAttempt(identity, number, session, dataSource, makeRunner);
+      const outcome = await this.#runHandler(attempt, policy, handler);
+      const result = await this.#settle(attempt, outcome);
+      if (result.kind === 'executed' && outcome.kind === 'final') {
+        const { response } = outcome;
+        shared = { kind: 'final', raised: outcome.status === 'error', response };
+        const durationMs = performance.now() - began;
+        const tombstone = response.body === null;
+        const { status } = response;
+        this.#emit({ type: 'completed', attempt: number, status, tombstone, durationMs, ...named(identity) });
+      } else if (result.kind === 'released') {
+        this.#emit({ type: 'released', attempt: number, error: result.error, ...named(identity) });
+      }
+      return result;
+    } finally {
+      share(shared);
+    }
+  }
+
+  /** The handler's outcome, or a release as soon as its transaction is lost: there is nothing left to wait for. */
+  async #runHandler(
+    attempt: TransactionAttempt,
+    policy: AttemptPolicy,
+    handler: RunHandler,
+  ): Promise<HandlerOutcome> {
+    const { session } = attempt;
+    const overdue = setTimeout(() => {
+      session.destroy(
+        new ConnectionLostError(`the attempt ran for longer than maxRuntime (${policy.maxRuntimeMs} ms)`),
+      );
+    }, policy.maxRuntimeMs);
+    try {
+      return await Promise.race([
+        // A storeIf that throws, for one: what cannot be judged is not final.
+        attempt
+          .run(() => handler(attempt))
+          .catch((error: unknown): HandlerOutcome => ({ kind: 'release', error })),
+        session.lost.then((error): HandlerOutcome => ({ kind: 'release', error })),
+      ]);
+    } finally {
+      clearTimeout(overdue);
+    }
+  }
+
+  async #settle(attempt: TransactionAttempt, outcome: HandlerOutcome): Promise<EngineOutcome> {
+    const { session } = attempt;
+    const unfinished = attempt.settle();
+    failpoint('handler-returned');
+    if (session.isLost) return this.#lost(attempt, await session.lost);
+    if (outcome.kind === 'release') return this.#release(attempt, outcome.error);
+    // An error's rows are rolled back anyway; an answer must not be given for work that is half done.
+    if (unfinished && outcome.status === 'completed') return this.#release(attempt, unfinished);
+
+    const result = await this.#commit(attempt, session, () =>
+      this.parts.store.complete(session, {
+        keyHash: attempt.identity.keyHash,
+        attempt: attempt.number,
+        status: outcome.status,
+        response: outcome.response,
+        ...(outcome.status === 'error' ? { error: outcome.error } : {}),
+        onSent: (what) => failpoint(what === 'record' ? 'record-written' : 'commit-sent'),
+      }),
+    );
+    switch (result.kind) {
+      case 'committed':
+        failpoint('committed');
+        session.release();
+        return { kind: 'executed', attempt: attempt.number };
+      case 'refused':
+        return this.#refused(attempt, result.cause);
+      case 'unknown':
+        return this.#resolve(attempt, result.cause);
+    }
+  }
+
+  /** PostgreSQL refused the commit, for instance by a deferred constraint: the handler's work is rolled back. */
+  async #refused(attempt: TransactionAttempt, cause: unknown): Promise<EngineOutcome> {
+    const { session } = attempt;
+    if (session.isLost) return this.#lost(attempt, cause);
+    // The transaction is over, and its lock with it; the release below is fenced by the attempt's number. Should it
+    // fail, the record counts as abandoned, which frees the key too.
+    try {
+      await session.within(COMMIT_TIMEOUT_MS, session.query({ text: 'ROLLBACK' }));
+      await session.within(COMMIT_TIMEOUT_MS, session.query({ text: this.parts.store.sql.BEGIN }));
+      await session.within(COMMIT_TIMEOUT_MS, session.query({ text: this.parts.store.sql.SAVEPOINT }));
+    } catch (error) {
+      return this.#lost(attempt, error);
+    }
+    return this.#release(attempt, explainRefusal(cause), true);
+  }
+
+  /** Rolls back what the handler did and gives the key back, in one transaction with the row still locked. */
+  async #release(
+    attempt: TransactionAttempt,
+    error: unknown,
+    began = attempt.handlerBegan,
+  ): Promise<EngineOutcome> {
+    const { session, identity, number } = attempt;
+    const result = await this.#commit(attempt, session, () =>
+      this.parts.store.release(session, { keyHash: identity.keyHash, attempt: number, error, began }),
+    );
+    // The handler's error may be no more than the first sign of a lost connection.
+    if (result.kind !== 'committed') return this.#lost(attempt, result.cause);
+    session.release();
+    return isTransactionConflict(error)
+      ? { kind: 'failed', reason: 'transaction-conflict', cause: error }
+      : { kind: 'released', error };
+  }
+
+  /**
+   * The connection is gone, and with it the transaction: nothing was committed. This process is alive, though, so the
+   * attempt is given back on another connection, as far as that can be done at once: `maxAttempts` counts requests
+   * that kill their process, not a database that restarts.
+   */
+  async #lost({ session, identity, number }: TransactionAttempt, cause: unknown): Promise<EngineOutcome> {
+    const { store } = this.parts;
+    session.destroy(cause instanceof Error ? cause : new ConnectionLostError(String(cause)));
+    let other: Session | undefined;
+    try {
+      other = await store.open(GIVE_BACK_TIMEOUT_MS);
+      const { keyHash } = identity;
+      const given = store.giveBack(other, {
+        keyHash,
+        attempt: number,
+        error: cause,
+        waitMs: GIVE_BACK_TIMEOUT_MS,
+      });
+      await other.within(2 * GIVE_BACK_TIMEOUT_MS, given);
+    } catch {
+      // Then it counts as abandoned, and the key is free all the same.
+    }
+    void other?.rollbackAndRelease(GIVE_BACK_TIMEOUT_MS);
+    return { kind: 'failed', reason: 'attempt-lost', cause };
+  }
+
+  async #commit(
+    attempt: TransactionAttempt,
+    session: Session,
+    work: () => Promise<CommitResult>,
+  ): Promise<CommitResult> {
+    try {
+      return await session.within(COMMIT_TIMEOUT_MS, work());
+    } catch (cause) {
+      // Past its deadline COMMIT may have been sent or not: nobody here can tell.
+      return { kind: 'unknown', cause };
+    }
+  }
+
+  /**
+   * The answer to COMMIT was lost: neither success nor failure may be guessed. On a fresh connection it waits for the
+   * row, whose lock ends with the old transaction, and adopts what is recorded.
+   */
+  async #resolve(attempt: TransactionAttempt, cause: unknown): Promise<EngineOutcome> {
+    attempt.session.destroy(cause instanceof Error ? cause : new ConnectionLostError(String(cause)));
+    const { identity, number } = attempt;
+    const deadline = new Deadline(RESOLVE_TIMEOUT_MS);
+    let resolution: 'committed' | 'rolled-back' | 'unresolved' = 'unresolved';
+    // The database may be restarting: ask again until it answers.
+    while (resolution === 'unresolved' && !deadline.isOver) {
+      resolution = await this.#ask(identity, number, deadline);
+      if (resolution === 'unresolved') await deadline.race(delay(RESOLVE_INTERVAL_MS));
+    }
+    this.#emit({ type: 'unknown', attempt: number, resolution, ...named(identity) });
+    switch (resolution) {
+      case 'committed':
+        return { kind: 'executed', attempt: number };
+      case 'rolled-back':
+        return { kind: 'failed', reason: 'attempt-lost', cause };
+      case 'unresolved':
+        return { kind: 'failed', reason: 'outcome-unknown', cause };
+    }
+  }
+
+  async #ask(
+    { keyHash }: AttemptIdentity,
+    attempt: number,
+    deadline: Deadline,
+  ): Promise<'committed' | 'rolled-back' | 'unresolved'> {
+    const waitMs = Math.max(1, Math.ceil(deadline.remainingMs));
+    let session: Session | undefined;
+    try {
+      session = await this.parts.store.open(waitMs);
+      return await session.within(
+        waitMs + 1_000,
+        this.parts.store.settled(session, keyHash, attempt, waitMs),
+      );
+    } catch {
+      return 'unresolved';
+    } finally {
+      void session?.rollbackAndRelease(RESOLVE_TIMEOUT_MS);
+    }
+  }
+
+  #emit(event: IdempotencyEvent): void {
+    this.parts.emit(event);
+  }
+}
+
+function replayOf({ raised, response }: Extract<SharedOutcome, { kind: 'final' }>): Acquired {
+  return response.body === null ? { kind: 'response-not-stored' } : { kind: 'replay', raised, response };
+}
+
+function explainRefusal(cause: unknown): unknown {
+  if (sqlStateOf(cause) !== IN_FAILED_TRANSACTION) return cause;
+  return new Error(
+    'The handler returned although one of its statements had failed: PostgreSQL had aborted the transaction, so ' +
+      'nothing was committed. Put a statement that may fail into a nested dataSource.transaction(), and catch there.',
+    { cause },
+  );
+}
+
+function named({ keyHash, operation }: AttemptIdentity): { keyHash: string; operation: string } {
+  return { keyHash: keyHash.toString('hex'), operation };
+}

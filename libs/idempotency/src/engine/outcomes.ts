@@ -1,0 +1,43 @@
+import type { StoredResponse } from '../store/record.js';
+
+/** What the handler came to, as the caller of the engine judges it. */
+export type HandlerOutcome =
+  /** Final: stored, and replayed to every retry. `error` keeps nothing of the handler's rows. */
+  | { readonly kind: 'final'; readonly status: 'completed'; readonly response: StoredResponse }
+  | {
+      readonly kind: 'final';
+      readonly status: 'error';
+      readonly response: StoredResponse;
+      readonly error: unknown;
+    }
+  /** Not final: rolled back, and the key is given back. */
+  | { readonly kind: 'release'; readonly error: unknown };
+
+/** Why a request was refused without running the handler. */
+export type RejectionReason =
+  | 'in-flight'
+  | 'reused'
+  | 'response-not-stored'
+  | 'attempts-exhausted'
+  | 'record-unreadable'
+  | 'store-unavailable';
+
+/** Why an attempt has no answer of its own, although it began. */
+export type FailureReason =
+  /** The transaction is gone, nothing was committed. */
+  | 'attempt-lost'
+  /** Rolled back by a deadlock, a serialization failure or a lock timeout. */
+  | 'transaction-conflict'
+  /** COMMIT was sent and its answer lost; the record could not be read. */
+  | 'outcome-unknown';
+
+/** What became of a request. */
+export type EngineOutcome =
+  /** This request's attempt ran, and its final outcome is committed: send the answer it captured. */
+  | { readonly kind: 'executed'; readonly attempt: number }
+  /** Another attempt's outcome: send that. `raised` tells an error the handler threw from an answer it gave. */
+  | { readonly kind: 'replay'; readonly raised: boolean; readonly response: StoredResponse }
+  /** The attempt was rolled back and the key given back: raise the handler's own error. */
+  | { readonly kind: 'released'; readonly error: unknown }
+  | { readonly kind: 'rejected'; readonly reason: RejectionReason; readonly cause?: unknown }
+  | { readonly kind: 'failed'; readonly reason: FailureReason; readonly cause: unknown };

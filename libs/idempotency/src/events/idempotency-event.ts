@@ -1,0 +1,39 @@
+import type { IdempotencyErrorCode } from '../errors/idempotency-error-code.js';
+
+interface RecordEvent {
+  /** SHA-256 of namespace, scope and key, in hexadecimal: the key itself never leaves the table. */
+  readonly keyHash: string;
+  /** Method and route, as `POST /carts/:userId/items`. */
+  readonly operation: string;
+}
+
+/** What happens to records, as `IdempotencyEvents` and `node:diagnostics_channel` tell it. */
+export type IdempotencyEvent =
+  /** An attempt holds its record and begins. */
+  | ({ readonly type: 'claimed'; readonly attempt: number } & RecordEvent)
+  /** An attempt begins on an abandoned record: its owner died. Comes before that attempt's `claimed`. */
+  | ({ readonly type: 'taken-over'; readonly attempt: number } & RecordEvent)
+  /** A final outcome is committed. `status` is that of the answer, `tombstone` says that its body is not kept. */
+  | ({
+      readonly type: 'completed';
+      readonly attempt: number;
+      readonly status: number;
+      readonly tombstone: boolean;
+      readonly durationMs: number;
+    } & RecordEvent)
+  /** A stored answer was sent again. */
+  | ({ readonly type: 'replayed'; readonly status: number } & RecordEvent)
+  /** A request was refused with this code. Without a valid key there is no record to name. */
+  | ({ readonly type: 'rejected'; readonly code: IdempotencyErrorCode } & Partial<RecordEvent>)
+  /** An attempt was rolled back and its key given back: a retry runs again. */
+  | ({ readonly type: 'released'; readonly attempt: number; readonly error: unknown } & RecordEvent)
+  /** The answer to COMMIT was lost. `resolution` says what the record told afterwards. Alert on `'unresolved'`. */
+  | ({
+      readonly type: 'unknown';
+      readonly attempt: number;
+      readonly resolution: 'committed' | 'rolled-back' | 'unresolved';
+    } & RecordEvent)
+  /** The reaper deleted expired records. */
+  | { readonly type: 'reaped'; readonly count: number };
+
+export type IdempotencyEventType = IdempotencyEvent['type'];

@@ -1,0 +1,226 @@
+import {
+  type CallHandler,
+  type ExecutionContext,
+  HttpException,
+  Injectable,
+  Logger,
+  type NestInterceptor,
+} from '@nestjs/common';
+import { lastValueFrom, type Observable, of } from 'rxjs';
+import type { EngineOutcome, HandlerOutcome } from '../engine/outcomes.js';
+import { IDEMPOTENCY_STATUS, type IdempotencyErrorCode } from '../errors/idempotency-error-code.js';
+import { IdempotencyProblem } from '../errors/idempotency.problem.js';
+import type { IdempotencyRuntime } from '../idempotency.runtime.js';
+import type { ProtectedRoute } from '../routes/route-registry.js';
+import type { AttemptIdentity } from '../store/identity.js';
+import type { StoredResponse } from '../store/record.js';
+import type { TransactionAttempt } from '../transaction/transaction-attempt.js';
+import type { KeyCarrier } from './idempotency-key.js';
+import type { CapturedReply } from './captured-reply.js';
+import { emitFirst, emitReply } from './emit-reply.js';
+import { type PlatformResponse, setHeader } from './platform.js';
+import { REJECTIONS } from './rejections.js';
+import { REPLAYED_HEADER } from './replay-headers.js';
+import { captureReply } from './reply-codec.js';
+import type { IdempotentRequest } from './request.js';
+import { captureError, reviveError } from './stored-error.js';
+
+/** What the handler of this request came to, kept until the engine says what to do with it. */
+type Result =
+  | { readonly kind: 'reply'; readonly reply: CapturedReply }
+  | { readonly kind: 'error'; readonly error: unknown };
+
+/**
+ * HTTP in, engine, HTTP out. It is the outermost interceptor: guards have run, so that what they refuse leaves no
+ * record, and what it stores is what the other interceptors and serializers made of the handler's result.
+ */
+@Injectable()
+export class IdempotencyInterceptor implements NestInterceptor {
+  readonly #logger = new Logger('Idempotency');
+
+  constructor(private readonly runtime: IdempotencyRuntime) {}
+
+  async intercept(context: ExecutionContext, next: CallHandler): Promise<Observable<unknown>> {
+    const route = this.runtime.routes.find(context.getClass(), context.getHandler());
+    if (!route) return next.handle();
+    if (context.getType() !== 'http') {
+      throw new Error(
+        `@Idempotent() covers HTTP routes; ${context.getClass().name} was called over ${context.getType()}.`,
+      );
+    }
+    const request = context.switchToHttp().getRequest<IdempotentRequest & KeyCarrier>();
+    const response = context.switchToHttp().getResponse<PlatformResponse>();
+    if (request.method !== 'POST' && request.method !== 'PATCH') return next.handle();
+
+    const reading = this.runtime.identities.read(request, route, this.runtime.settings.namespace);
+    switch (reading.kind) {
+      case 'unprotected':
+        return next.handle();
+      case 'rejected':
+        throw this.#problem(route, reading.code, reading.detail, undefined);
+      case 'identity':
+        return of(await this.#answer(reading.identity, route, { response, next }));
+    }
+  }
+
+  async #answer(
+    identity: AttemptIdentity,
+    route: ProtectedRoute,
+    http: { response: PlatformResponse; next: CallHandler },
+  ): Promise<unknown> {
+    let result: Result | undefined;
+    const outcome = await this.runtime.engine.run(identity, route.policy, async (attempt) => {
+      result = await this.#execute(route, http);
+      return this.#judge(route, attempt, result, http.response);
+    });
+    return this.#respond(outcome, identity, route, http.response, result);
+  }
+
+  /** Runs pipes, inner interceptors and the handler; never rejects. */
+  async #execute(
+    route: ProtectedRoute,
+    { response, next }: { response: PlatformResponse; next: CallHandler },
+  ): Promise<Result> {
+    try {
+      const value: unknown = await lastValueFrom(next.handle());
+      const reply = await captureReply({
+        value,
+        response,
+        maxBytes: route.maxResponseBytes,
+        replayHeaders: route.replayHeaders,
+        redirect: route.redirect,
+      });
+      return { kind: 'reply', reply };
+    } catch (error) {
+      return { kind: 'error', error };
+    }
+  }
+
+  /** Decides whether the result is final, and how it is stored. */
+  #judge(
+    route: ProtectedRoute,
+    attempt: TransactionAttempt,
+    result: Result,
+    response: PlatformResponse,
+  ): HandlerOutcome {
+    if (result.kind === 'reply') {
+      const stored = storedOf(result.reply);
+      return route.storeIf(stored.status, undefined)
+        ? { kind: 'final', status: 'completed', response: stored }
+        : { kind: 'release', error: new Error(`answered ${stored.status}, which storeIf does not store`) };
+    }
+    const { error } = result;
+    const exception = error instanceof HttpException ? error : undefined;
+    const status = exception?.getStatus() ?? 500;
+    // Pipes and inner interceptors decided before the handler began: the same key works with a corrected request.
+    if (!attempt.handlerBegan || !route.storeIf(status, error)) return { kind: 'release', error };
+    const stored = captureError(exception ?? unknownError(), response, {
+      replayHeaders: route.replayHeaders,
+    });
+    return {
+      kind: 'final',
+      status: 'error',
+      error,
+      response:
+        stored && (stored.body?.length ?? 0) <= route.maxResponseBytes
+          ? stored
+          : { status, headers: {}, body: null },
+    };
+  }
+
+  #respond(
+    outcome: EngineOutcome,
+    identity: AttemptIdentity,
+    route: ProtectedRoute,
+    response: PlatformResponse,
+    result: Result | undefined,
+  ): unknown {
+    switch (outcome.kind) {
+      case 'executed':
+        return this.#first(identity, route, response, result);
+      case 'released':
+        // The handler's own answer or error; an answer for work that could not be committed is no answer.
+        if (result?.kind === 'reply' && !route.storeIf(storedOf(result.reply).status, undefined)) {
+          return this.#first(identity, route, response, result);
+        }
+        throw outcome.error;
+      case 'replay': {
+        const stored = outcome.response;
+        if (outcome.raised) throw reviveError(response, stored);
+        const ok = route.replayStatus === 'ok' && stored.status >= 200 && stored.status < 300;
+        const status = ok ? 200 : stored.status;
+        return emitReply(response, stored, {
+          status,
+          replayed: true,
+          redirect: route.redirect !== undefined,
+        });
+      }
+      case 'rejected':
+      case 'failed': {
+        const { code, detail, retry } = REJECTIONS[outcome.reason];
+        const name = `${identity.operation} (key ${identity.keyHash.toString('hex').slice(0, 16)})`;
+        if (IDEMPOTENCY_STATUS[code] >= 500)
+          this.#logger.warn(`${name}: ${code}: ${reasonOf(outcome.cause)}`);
+        throw this.#problem(route, code, detail, identity, { retry, cause: outcome.cause });
+      }
+    }
+  }
+
+  #first(
+    identity: AttemptIdentity,
+    route: ProtectedRoute,
+    response: PlatformResponse,
+    result: Result | undefined,
+  ): unknown {
+    // Unreachable: the engine executes nothing without the handler above.
+    if (!result) throw new Error('the attempt was committed without a result');
+    if (result.kind === 'error') {
+      setHeader(response, REPLAYED_HEADER, 'false');
+      throw result.error;
+    }
+    const { reply } = result;
+    if (reply.kind === 'unstorable') {
+      this.#logger.warn(
+        `${identity.operation} (key ${identity.keyHash.toString('hex').slice(0, 16)}): the answer was not stored ` +
+          `(${reply.reason}); a retry is answered ${IDEMPOTENCY_STATUS.IDEMPOTENCY_RESPONSE_NOT_STORED}.`,
+      );
+    }
+    return emitFirst(response, reply, { redirect: route.redirect !== undefined });
+  }
+
+  #problem(
+    route: ProtectedRoute,
+    code: IdempotencyErrorCode,
+    detail: string,
+    identity: AttemptIdentity | undefined,
+    { retry = false, cause }: { retry?: boolean; cause?: unknown } = {},
+  ): IdempotencyProblem {
+    this.runtime.events.emit({
+      type: 'rejected',
+      code,
+      ...(identity ? { keyHash: identity.keyHash.toString('hex'), operation: identity.operation } : {}),
+    });
+    return new IdempotencyProblem({
+      code,
+      detail,
+      docsUrl: this.runtime.settings.docsUrl,
+      ...(retry ? { retryAfterSeconds: route.retryAfterSeconds } : {}),
+      cause,
+    });
+  }
+}
+
+function storedOf(reply: CapturedReply): StoredResponse {
+  return reply.kind === 'storable'
+    ? reply.response
+    : { status: reply.status, headers: reply.headers, body: null };
+}
+
+/** What Nest's default filter answers for an error it does not know. */
+function unknownError(): HttpException {
+  return new HttpException({ statusCode: 500, message: 'Internal server error' }, 500);
+}
+
+function reasonOf(cause: unknown): string {
+  return cause instanceof Error ? `${cause.name}: ${cause.message}` : 'no further cause';
+}

@@ -1,0 +1,193 @@
+import type { Duration } from './duration.js';
+import type { IdempotentRequest } from './http/request.js';
+
+/** What a caller's key is good for: a fixed format, a pattern, or a predicate. */
+export type KeyFormat = 'uuid' | 'uuidv7' | RegExp | ((key: string) => boolean);
+
+/**
+ * Resolves the namespace of a key from the request: the user, the tenant. The same key under two scopes is two
+ * records. `undefined` or an empty string means that no scope could be resolved.
+ */
+export type ScopeResolver = (request: IdempotentRequest) => string | number | undefined;
+
+/**
+ * Chooses what a retry must repeat beside method, path and query. What it returns takes the place of the body in
+ * the fingerprint and must be JSON, a string or a Buffer. It runs before the handler and must not change the request.
+ */
+export type FingerprintResolver = (request: IdempotentRequest) => unknown;
+
+/** Says whether an outcome is final: stored and replayed. `false` rolls back and releases the key. */
+export type StoreIf = (status: number, error: unknown) => boolean;
+
+/** What may be set per module and per route; the route wins over the class, the class over the module. */
+export interface IdempotentOptions {
+  /**
+   * Name of the request header that carries the key, case-insensitive.
+   * @default 'Idempotency-Key' (draft-ietf-httpapi-idempotency-key-header-07, section 2)
+   */
+  header?: string;
+
+  /**
+   * Whether a request without the header is refused with 400 `IDEMPOTENCY_KEY_REQUIRED`. With `false` it runs
+   * unprotected: a retry of it repeats its effect. An empty header is refused either way.
+   * @default true
+   */
+  required?: boolean;
+
+  /**
+   * Narrows which keys are accepted, beyond 1 to 255 printable ASCII characters. A key outside it is answered 400
+   * `IDEMPOTENCY_KEY_INVALID` before any look-up. A RegExp must match the whole key by its own anchors.
+   * @default any
+   */
+  keyFormat?: KeyFormat;
+
+  /**
+   * Namespace of the key. `false` states that all callers share one: a caller who guesses a key then reads the
+   * answer stored under it. The default takes `id` or `sub` of `request.user`. A request with a `user` whose scope
+   * does not resolve is refused with 500 in production, warned about elsewhere.
+   * @default request.user?.id ?? request.user?.sub
+   */
+  scope?: ScopeResolver | false;
+
+  /**
+   * What takes the place of the body in the fingerprint. The default is the parsed body in canonical form
+   * (RFC 8785): member order does not matter, every value does.
+   * @default (request) => request.body
+   */
+  fingerprint?: FingerprintResolver;
+
+  /**
+   * How long a final outcome is replayed, counted from the claim. After that the same key is a new request and runs
+   * again, so it must outlast the longest retry of any client. At least `maxRuntime`.
+   * @default '24h'
+   */
+  ttl?: Duration;
+
+  /**
+   * How long one attempt may take. When it is over the attempt's transaction is rolled back, the caller gets 503, and
+   * the key is free. The database enforces it too (`idle_in_transaction_session_timeout`; on PostgreSQL 17 and later
+   * also `transaction_timeout`), so that a frozen process cannot hold a key. Too short: slow handlers never finish.
+   * Too long: a frozen owner blocks its key for that long.
+   * @default '60s'
+   */
+  maxRuntime?: Duration;
+
+  /**
+   * How many attempts in a row may be abandoned (the process or its connection died) before the handler is not run
+   * again and the key answers 500 `IDEMPOTENCY_ATTEMPTS_EXHAUSTED`. It stops a request that kills every process that
+   * serves it. Errors that the handler throws do not count. 1 to 1000.
+   * @default 5
+   */
+  maxAttempts?: number;
+
+  /**
+   * What a duplicate gets while the first request is in flight: `'reject'` answers 409 with `Retry-After`,
+   * `'wait'` waits up to `waitTimeout` for the outcome and replays it.
+   * @default 'reject'
+   */
+  onInFlight?: 'reject' | 'wait';
+
+  /**
+   * How long a duplicate waits with `onInFlight: 'wait'` before it is answered 409 after all.
+   * @default '10s'
+   */
+  waitTimeout?: Duration;
+
+  /**
+   * Value of the `Retry-After` header on 409 and 503, rounded up to whole seconds, at least 1.
+   * @default '1s'
+   */
+  retryAfter?: Duration;
+
+  /**
+   * Status of a replayed 2xx: `'ok'` answers 200, `'original'` the status of the first answer. Any other stored
+   * status is replayed as it was.
+   * @default 'ok'
+   */
+  replayStatus?: 'ok' | 'original';
+
+  /**
+   * Whether an outcome is final. The default stores everything below 500 that the handler answered or threw as an
+   * `HttpException`. `status` is that of the answer; `error` is what was thrown, `undefined` for an answer.
+   * @default (status, error) => status < 500
+   */
+  storeIf?: StoreIf;
+
+  /**
+   * Largest answer, in bytes, that is stored. A larger one is sent once and leaves a tombstone: its effect stands,
+   * and a replay is answered 500 `IDEMPOTENCY_RESPONSE_NOT_STORED`. 0 stores no body at all.
+   * @default 1048576
+   */
+  maxResponseBytes?: number;
+
+  /**
+   * Response headers stored and replayed beside `Content-Type`. `Set-Cookie`, `Authorization` headers and connection
+   * headers are never stored and refused here.
+   * @default ['Location', 'ETag', 'Link', 'Content-Language', 'Content-Disposition', 'Last-Modified']
+   */
+  replayHeaders?: readonly string[];
+}
+
+/** How the table's migrations are applied. */
+export type MigrationMode = 'run' | 'check' | 'off';
+
+/** Options of `IdempotencyModule.forRoot()` and `forRootAsync()`. */
+export interface IdempotencyModuleOptions extends IdempotentOptions {
+  /**
+   * Name of the TypeORM `DataSource` whose database holds the records and the handlers' rows. With `forRootAsync()` it
+   * stands beside `useFactory`, not in what the factory returns.
+   * @default the default data source
+   */
+  dataSource?: string;
+
+  /**
+   * Separates services that share one table: part of every record's identity. 1 to 100 characters.
+   * @default 'default'
+   */
+  namespace?: string;
+
+  /**
+   * Name of the table, `name` or `schema.name`, of letters, digits and `_`.
+   * @default 'idempotency_keys'
+   */
+  table?: string;
+
+  /**
+   * `'run'` applies missing migrations at start, under an advisory lock, so that any number of instances may start at
+   * once. `'check'` refuses to start when one is missing. `'off'` looks at nothing.
+   * @default 'run'
+   */
+  migrations?: MigrationMode;
+
+  /**
+   * How often expired records are deleted; `false` never does it here. One instance at a time does the work.
+   * @default '60s'
+   */
+  reapInterval?: Duration | false;
+
+  /**
+   * How many records one statement of the reaper deletes, 1 to 100000.
+   * @default 1000
+   */
+  reapBatch?: number;
+
+  /**
+   * How long a request may wait for a connection of the pool before it is answered 503, nothing having run.
+   * @default '10s'
+   */
+  acquireTimeout?: Duration;
+
+  /**
+   * How many connections of the pool may be spent on waiting for attempts in other processes
+   * (`onInFlight: 'wait'`); further duplicates queue for one of them within their `waitTimeout`.
+   * Duplicates in the same process need none.
+   * @default a quarter of the pool, at least 1
+   */
+  maxWaiters?: number;
+
+  /**
+   * Address of the page that describes the error codes, sent as `type` and in the `Link` header of problem details.
+   * @default the project's docs/http-contract.md
+   */
+  docsUrl?: string;
+}

@@ -1,0 +1,33 @@
+export { IdempotencyModule } from './idempotency.module.js';
+export type {
+  FingerprintResolver,
+  IdempotencyModuleOptions,
+  IdempotentOptions,
+  KeyFormat,
+  MigrationMode,
+  ScopeResolver,
+  StoreIf,
+} from './idempotency.options.js';
+export type { Duration } from './duration.js';
+export type { IdempotentRequest } from './http/request.js';
+
+export { Idempotent } from './decorators/idempotent.decorator.js';
+export { CurrentAttempt } from './decorators/current-attempt.decorator.js';
+export type { Attempt } from './transaction/attempt.js';
+export { outsideAttempt } from './transaction/attempt-context.js';
+export {
+  AttemptSettledError,
+  InterleavedTransactionError,
+  TransactionControlError,
+  UnfinishedWorkError,
+} from './transaction/attempt-settled.error.js';
+
+export { IdempotencyEvents, idempotencyChannel } from './events/idempotency-events.js';
+export type { IdempotencyEvent, IdempotencyEventType } from './events/idempotency-event.js';
+
+export { IDEMPOTENCY_STATUS, type IdempotencyErrorCode } from './errors/idempotency-error-code.js';
+export { IdempotencyProblem, type IdempotencyProblemBody } from './errors/idempotency.problem.js';
+export { IdempotencyConfigurationError } from './errors/configuration.error.js';
+
+export { IdempotencyRecordEntity, type IdempotencyRecord } from './store/idempotency-record.entity.js';
+export { migrationSql } from './store/migrations/migrator.js';

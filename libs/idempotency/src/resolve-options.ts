@@ -1,0 +1,281 @@
+import { type Duration, durationMs } from './duration.js';
+import type { AttemptPolicy } from './engine/policy.js';
+import { IdempotencyConfigurationError } from './errors/configuration.error.js';
+import { isNeverReplayed } from './http/replay-headers.js';
+import type {
+  FingerprintResolver,
+  IdempotencyModuleOptions,
+  IdempotentOptions,
+  KeyFormat,
+  MigrationMode,
+  ScopeResolver,
+  StoreIf,
+} from './idempotency.options.js';
+import { isTableName } from './store/table-name.js';
+
+/** Everything a route needs, resolved: defaults filled in, durations in milliseconds. */
+export interface RoutePlan {
+  readonly header: string;
+  readonly required: boolean;
+  readonly keyFormat: KeyFormat | undefined;
+  readonly scope: ScopeResolver | false | undefined;
+  readonly fingerprint: FingerprintResolver | undefined;
+  readonly retryAfterSeconds: number;
+  readonly replayStatus: 'ok' | 'original';
+  readonly storeIf: StoreIf;
+  readonly maxResponseBytes: number;
+  readonly replayHeaders: readonly string[];
+  readonly policy: AttemptPolicy;
+}
+
+/** Everything the module needs beside its routes. */
+export interface ModuleSettings {
+  readonly namespace: string;
+  readonly table: string;
+  readonly migrations: MigrationMode;
+  readonly reapIntervalMs: number | undefined;
+  readonly reapBatch: number;
+  readonly acquireTimeoutMs: number;
+  readonly maxWaiters: number | undefined;
+  readonly docsUrl: string;
+}
+
+const DEFAULTS = {
+  header: 'Idempotency-Key',
+  required: true,
+  ttl: '24h',
+  maxRuntime: '60s',
+  maxAttempts: 5,
+  onInFlight: 'reject',
+  waitTimeout: '10s',
+  retryAfter: '1s',
+  replayStatus: 'ok',
+  storeIf: (status) => status < 500,
+  maxResponseBytes: 1_048_576,
+  replayHeaders: ['Location', 'ETag', 'Link', 'Content-Language', 'Content-Disposition', 'Last-Modified'],
+} as const satisfies IdempotentOptions;
+
+const DEFAULT_DOCS_URL = 'https://www.npmjs.com/package/nestjs-pg-idempotency';
+
+/** Timers and PostgreSQL's timeouts hold no more. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * Fills in the defaults and checks every value.
+ *
+ * @throws {IdempotencyConfigurationError} naming the option, the value received and the fix.
+ */
+export function resolveRoute(options: IdempotentOptions): RoutePlan {
+  const value = <K extends keyof typeof DEFAULTS>(name: K): NonNullable<IdempotentOptions[K]> =>
+    (options[name] ?? DEFAULTS[name]) as NonNullable<IdempotentOptions[K]>;
+  const header = value('header');
+  check(
+    typeof header === 'string' && /^[!#$%&'*+.^`|~\w-]+$/.test(header),
+    'header',
+    header,
+    'use the name of an HTTP header',
+  );
+  checkBoolean('required', value('required'));
+  const { keyFormat, scope, fingerprint } = options;
+  check(
+    keyFormat === undefined ||
+      keyFormat === 'uuid' ||
+      keyFormat === 'uuidv7' ||
+      keyFormat instanceof RegExp ||
+      typeof keyFormat === 'function',
+    'keyFormat',
+    keyFormat,
+    "use 'uuid', 'uuidv7', a RegExp or a function",
+  );
+  check(
+    scope === undefined || scope === false || typeof scope === 'function',
+    'scope',
+    scope,
+    'use a function of the request, or false for one namespace shared by all callers',
+  );
+  checkFunction('fingerprint', fingerprint);
+  const storeIf = value('storeIf');
+  checkFunction('storeIf', storeIf);
+  checkOneOf('onInFlight', value('onInFlight'), ['reject', 'wait']);
+  checkOneOf('replayStatus', value('replayStatus'), ['ok', 'original']);
+
+  const maxRuntimeMs = milliseconds('maxRuntime', value('maxRuntime'), { min: 1, max: MAX_TIMER_MS });
+  const ttlMs = milliseconds('ttl', value('ttl'), { min: 1, max: 100 * 365 * 86_400_000 });
+  check(
+    ttlMs >= maxRuntimeMs,
+    'ttl',
+    options.ttl ?? DEFAULTS.ttl,
+    `use at least maxRuntime (${maxRuntimeMs} ms): a record must outlive the attempt that makes it`,
+  );
+  return {
+    header: header.toLowerCase(),
+    required: value('required'),
+    keyFormat,
+    scope,
+    fingerprint,
+    retryAfterSeconds: Math.max(
+      1,
+      Math.ceil(milliseconds('retryAfter', value('retryAfter'), { min: 0, max: MAX_TIMER_MS }) / 1000),
+    ),
+    replayStatus: value('replayStatus'),
+    storeIf,
+    maxResponseBytes: integer('maxResponseBytes', value('maxResponseBytes'), { min: 0, max: 2 ** 29 }),
+    replayHeaders: headerList(value('replayHeaders')),
+    policy: {
+      ttlMs,
+      maxRuntimeMs,
+      maxAttempts: integer('maxAttempts', value('maxAttempts'), { min: 1, max: 1000 }),
+      onInFlight: value('onInFlight'),
+      // A waiting claim is given up after acquireTimeout and waitTimeout together: one timer has to hold both.
+      waitTimeoutMs: milliseconds('waitTimeout', value('waitTimeout'), { min: 1, max: MAX_TIMER_MS / 2 }),
+    },
+  };
+}
+
+/** The module's own options, checked like a route's. */
+export function resolveModule(options: IdempotencyModuleOptions): ModuleSettings {
+  const { namespace = 'default', table = 'idempotency_keys', migrations = 'run', maxWaiters } = options;
+  const { reapInterval = '60s', docsUrl = DEFAULT_DOCS_URL } = options;
+  check(
+    typeof namespace === 'string' && namespace.length >= 1 && namespace.length <= 100,
+    'namespace',
+    namespace,
+    'use 1 to 100 characters',
+  );
+  check(
+    isTableName(table),
+    'table',
+    table,
+    'use a name, or schema.name, of at most 40 letters, digits and _',
+  );
+  checkOneOf('migrations', migrations, ['run', 'check', 'off']);
+  check(URL.canParse(docsUrl), 'docsUrl', docsUrl, 'use an absolute URL');
+  return {
+    namespace,
+    table,
+    migrations,
+    reapIntervalMs:
+      reapInterval === false
+        ? undefined
+        : milliseconds('reapInterval', reapInterval, { min: 10, max: MAX_TIMER_MS / 2 }),
+    reapBatch: integer('reapBatch', options.reapBatch ?? 1000, { min: 1, max: 100_000 }),
+    acquireTimeoutMs: milliseconds('acquireTimeout', options.acquireTimeout ?? '10s', {
+      min: 1,
+      max: MAX_TIMER_MS / 4,
+    }),
+    maxWaiters:
+      maxWaiters === undefined ? undefined : integer('maxWaiters', maxWaiters, { min: 0, max: 10_000 }),
+    docsUrl,
+  };
+}
+
+const ROUTE_OPTIONS: readonly string[] = [...Object.keys(DEFAULTS), 'keyFormat', 'scope', 'fingerprint'];
+const MODULE_OPTIONS: readonly string[] = [
+  'namespace',
+  'table',
+  'migrations',
+  'reapInterval',
+  'reapBatch',
+  'acquireTimeout',
+  'maxWaiters',
+  'docsUrl',
+];
+
+/** Refuses misspelt options: a `waitTimeOut` that is silently ignored is found out in production. */
+export function checkNames(options: unknown, where: string): void {
+  refuseOthers(options, where, [...ROUTE_OPTIONS, ...MODULE_OPTIONS], {
+    dataSource:
+      "It must be known before the options are: put it beside useFactory, not into the factory's result",
+  });
+}
+
+/** The same for a route, where an option of the module would be ignored just as silently. */
+export function checkRouteNames(options: unknown, where: string): void {
+  const misplaced = 'It holds for all routes: set it in IdempotencyModule.forRoot()';
+  const fixes = Object.fromEntries([...MODULE_OPTIONS, 'dataSource'].map((name) => [name, misplaced]));
+  refuseOthers(options, where, ROUTE_OPTIONS, fixes);
+}
+
+function refuseOthers(
+  options: unknown,
+  where: string,
+  known: readonly string[],
+  fixes: Readonly<Record<string, string>>,
+): void {
+  check(
+    typeof options === 'object' && options !== null && !Array.isArray(options),
+    where,
+    options,
+    'pass an object',
+  );
+  for (const [name, value] of Object.entries(options as object)) {
+    const fix = Object.hasOwn(fixes, name) ? fixes[name] : undefined;
+    check(
+      known.includes(name),
+      name,
+      value,
+      fix ?? `${where} has no such option; remove it or correct its spelling`,
+    );
+  }
+}
+
+function check(ok: boolean, option: string, received: unknown, fix: string): asserts ok {
+  if (!ok)
+    throw new IdempotencyConfigurationError({
+      option,
+      received,
+      fix: `${fix.charAt(0).toUpperCase()}${fix.slice(1)}.`,
+    });
+}
+
+function checkBoolean(option: string, value: unknown): void {
+  check(typeof value === 'boolean', option, value, 'use true or false');
+}
+
+function checkFunction(option: string, value: unknown): void {
+  check(value === undefined || typeof value === 'function', option, value, 'use a function');
+}
+
+function checkOneOf(option: string, value: unknown, allowed: readonly string[]): void {
+  check(
+    allowed.includes(value as string),
+    option,
+    value,
+    `use ${allowed.map((name) => `'${name}'`).join(' or ')}`,
+  );
+}
+
+function milliseconds(option: string, value: Duration, { min, max }: { min: number; max: number }): number {
+  const result = durationMs(value);
+  check(
+    result !== undefined && result >= min && result <= max,
+    option,
+    value,
+    `use milliseconds or a text as '30s', '5m', '24h', from ${min} ms to ${Math.floor(max)} ms`,
+  );
+  return Math.ceil(result);
+}
+
+function integer(option: string, value: unknown, { min, max }: { min: number; max: number }): number {
+  check(
+    Number.isInteger(value) && (value as number) >= min && (value as number) <= max,
+    option,
+    value,
+    `use an integer from ${min} to ${max}`,
+  );
+  return value as number;
+}
+
+function headerList(value: readonly string[]): readonly string[] {
+  check(
+    Array.isArray(value) && value.every((name) => typeof name === 'string'),
+    'replayHeaders',
+    value,
+    'use an array of header names',
+  );
+  const names = value.map((name) => name.toLowerCase());
+  for (const name of names) {
+    check(!isNeverReplayed(name), 'replayHeaders', name, 'take it out: this header must never be replayed');
+  }
+  return names;
+}

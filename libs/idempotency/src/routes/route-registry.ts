@@ -1,0 +1,144 @@
+import { Injectable, Logger, RequestMethod } from '@nestjs/common';
+import { DiscoveryService, MetadataScanner, Reflector } from '@nestjs/core';
+import { IDEMPOTENT_METADATA } from '../decorators/idempotent.decorator.js';
+import { IdempotencyConfigurationError } from '../errors/configuration.error.js';
+import type { IdempotencyModuleOptions, IdempotentOptions } from '../idempotency.options.js';
+import { resolveRoute, type RoutePlan } from '../resolve-options.js';
+import { currentContext } from '../transaction/attempt-context.js';
+import { readRoute, type RouteFacts } from './route-facts.js';
+
+type Method = (...args: unknown[]) => unknown;
+type Controller = abstract new (...args: never[]) => unknown;
+
+/** A protected route: its options, and what its decorators say about the answer. */
+export interface ProtectedRoute extends RoutePlan {
+  /** Set by `@Redirect()`: the answer is a redirect, whatever the handler returns. */
+  readonly redirect: { readonly url: string; readonly statusCode: number | undefined } | undefined;
+}
+
+/** Methods that take a key (draft-07, section 1); `ALL` is looked at per request. */
+const KEYED_METHODS: ReadonlySet<RequestMethod> = new Set([
+  RequestMethod.POST,
+  RequestMethod.PATCH,
+  RequestMethod.ALL,
+]);
+
+const MARKED = Symbol.for('nestjs-pg-idempotency:marked');
+
+/** Finds the idempotent routes at start, checks them, and knows their options at run time. */
+@Injectable()
+export class RouteRegistry {
+  readonly #logger = new Logger('IdempotencyModule');
+  readonly #routes = new Map<Controller, Map<unknown, ProtectedRoute>>();
+
+  constructor(
+    private readonly discovery: DiscoveryService,
+    private readonly scanner: MetadataScanner,
+    private readonly reflector: Reflector,
+  ) {}
+
+  find(controller: Controller, handler: unknown): ProtectedRoute | undefined {
+    return this.#routes.get(controller)?.get(handler);
+  }
+
+  /**
+   * Registers every route that `@Idempotent()` covers. Runs before Nest makes its routes.
+   *
+   * @throws {IdempotencyConfigurationError} for a route whose answer cannot be recorded, or whose options conflict.
+   */
+  register(defaults: IdempotencyModuleOptions): void {
+    for (const wrapper of this.discovery.getControllers()) {
+      const controller = wrapper.metatype as Controller | null;
+      if (typeof controller !== 'function') continue;
+      for (const name of this.scanner.getAllMethodNames(controller.prototype as object)) {
+        this.#registerRoute(controller, name, defaults);
+      }
+    }
+  }
+
+  #registerRoute(controller: Controller, name: string, defaults: IdempotencyModuleOptions): void {
+    const method = (controller.prototype as Record<string, Method>)[name];
+    if (typeof method !== 'function') return;
+    const route = readRoute(controller, name, method);
+    if (!route) return;
+    const ofClass = this.reflector.get<IdempotentOptions | undefined>(IDEMPOTENT_METADATA, controller);
+    const ofMethod = this.reflector.get<IdempotentOptions | undefined>(IDEMPOTENT_METADATA, method);
+    if (!ofClass && !ofMethod) return;
+    const where = `${controller.name}.${name}`;
+    if (!KEYED_METHODS.has(route.method)) {
+      // Safe and idempotent methods need no key; Stripe ignores it there too.
+      if (ofMethod) {
+        // @Sse() makes its route a GET: whoever decorates it expects more than a GET is given.
+        if (route.isSse) refuseUnrecordable(where, route);
+        this.#logger.warn(
+          `@Idempotent() on ${where} does nothing: ${RequestMethod[route.method]} is not POST or PATCH. Remove it.`,
+        );
+      }
+      return;
+    }
+    refuseUnrecordable(where, route);
+    const handlers = this.#routes.get(controller) ?? new Map<unknown, ProtectedRoute>();
+    this.#routes.set(controller, handlers);
+    handlers.set(markBeginning(controller, name, method), {
+      ...this.#resolve(where, { ...defaults, ...defined(ofClass), ...defined(ofMethod) }),
+      redirect: route.redirect,
+    });
+  }
+
+  #resolve(where: string, options: IdempotentOptions): RoutePlan {
+    try {
+      return resolveRoute(options);
+    } catch (error) {
+      if (error instanceof IdempotencyConfigurationError) error.message = `${where}: ${error.message}`;
+      throw error;
+    }
+  }
+}
+
+/** Options that were set: `undefined` means "as the class or module says". */
+function defined(options: IdempotentOptions | undefined): IdempotentOptions {
+  return Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
+}
+
+/** Fail closed: an answer that bypasses the interceptor would leave a record without it, and its key in flight. */
+function refuseUnrecordable(where: string, route: RouteFacts): void {
+  const refuse = (received: string, fix: string): never => {
+    throw new IdempotencyConfigurationError({ option: `@Idempotent() on ${where}`, received, fix });
+  };
+  if (route.isSse)
+    refuse('@Sse()', 'A stream of events cannot be recorded and replayed: take one of them away.');
+  if (route.isRendered) {
+    refuse(
+      '@Render()',
+      'A rendered page is made after the answer is recorded: return its data, or its HTML, instead.',
+    );
+  }
+  if (route.handlesResponse) {
+    refuse(
+      '@Res() or @Next() without passthrough',
+      'The handler would answer by itself, before its effect is committed: use @Res({ passthrough: true }) and return the body.',
+    );
+  }
+}
+
+/**
+ * Replaces the controller method by one that first notes that the handler began: what fails before (pipes, inner
+ * interceptors) has decided nothing about the request. Everything decorators said about the method goes along.
+ */
+function markBeginning(controller: Controller, name: string, method: Method): Method {
+  if ((method as { [MARKED]?: true })[MARKED]) return method;
+  const marked = function (this: unknown, ...args: unknown[]): unknown {
+    const attempt = currentContext()?.attempt;
+    if (attempt) attempt.handlerBegan = true;
+    return method.apply(this, args);
+  };
+  for (const key of Reflect.getMetadataKeys(method) as unknown[]) {
+    Reflect.defineMetadata(key, Reflect.getMetadata(key, method), marked);
+  }
+  Object.defineProperties(marked, {
+    ...Object.getOwnPropertyDescriptors(method),
+    [MARKED]: { value: true },
+  });
+  Object.defineProperty(controller.prototype, name, { value: marked, writable: true, configurable: true });
+  return marked;
+}

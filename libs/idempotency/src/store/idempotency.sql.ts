@@ -1,0 +1,197 @@
+import { RECORD_FORMAT } from './record.js';
+
+/** Every statement of transaction mode, for one table. `table` is already quoted. */
+export function idempotencySql(table: string, serverVersion: number) {
+  /**
+   * Makes the record, in its own transaction, so that it is visible to every other instance before the handler runs.
+   *
+   * - `ON CONFLICT DO NOTHING` under the unique key: of any number of concurrent callers one inserts, and none waits
+   *   for more than that insert.
+   * - `synchronous_commit = off`, for this statement's transaction only: WAL is written in order, so when the commit of
+   *   the handler is durable this earlier one is too; when it is not, nothing happened.
+   * - Nothing is concluded from its result: LOCK and READ decide.
+   *
+   * $1 key_hash, $2 namespace, $3 scope, $4 key, $5 operation, $6 fingerprint, $7 ttl in ms
+   */
+  const CLAIM = `
+WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+INSERT INTO ${table} (key_hash, namespace, scope, key, operation, fingerprint, expires_at)
+SELECT $1, $2, $3, $4, $5, $6, clock_timestamp() + $7::float8 * interval '1 millisecond' FROM quick
+ON CONFLICT (key_hash) DO NOTHING`;
+
+  /** Claims need READ COMMITTED: LOCK and READ must each see what committed before them, whatever the default is. */
+  const BEGIN = 'BEGIN ISOLATION LEVEL READ COMMITTED';
+
+  /**
+   * Server-side bounds of the attempt, set only when the row is ours, for this transaction only: a frozen owner cannot
+   * hold its key. `transaction_timeout` exists since PostgreSQL 17.
+   */
+  const BOUNDS =
+    serverVersion >= 170000
+      ? `set_config('idle_in_transaction_session_timeout', $3::text, true),
+       set_config('transaction_timeout', $3::text, true)`
+      : `set_config('idle_in_transaction_session_timeout', $3::text, true)`;
+
+  /**
+   * Takes the row when nobody holds it. Its lock is the proof that the owner is alive: PostgreSQL drops it with the
+   * connection.
+   *
+   * - `pending`, without lease or with a lease that is over: claimed, or abandoned by an owner whose lock is gone.
+   * - `error` without an answer: released, a retry may run.
+   * - expired: as good as absent.
+   * - the fingerprint must be equal (unless expired): another payload never takes a key over, nor leaves the trace of a
+   *   lock on its row.
+   * - the format must be known: Fail closed, a record from a newer version is never run again.
+   * - `begun`: whether an attempt was begun on this version of the row. Its lock leaves `xmax` behind, also when it
+   *   died; `xmax = xmin` is the lock that RECLAIM itself held. So a counted attempt that nobody began yet is told
+   *   from an abandoned one, without a clock and without another write.
+   * - SKIP LOCKED: a duplicate must not queue behind the handler with a connection of the pool in hand.
+   *
+   * $1 key_hash, $2 fingerprint, $3 maxRuntime in ms
+   */
+  const LOCK_ANY = `
+SELECT attempt, abandoned, status, expires_at <= clock_timestamp() AS expired,
+       NOT (xmax = 0 OR xmax = xmin) AS begun,
+       ${BOUNDS}
+  FROM ${table}
+ WHERE key_hash = $1
+   AND format = ${RECORD_FORMAT}
+   AND (expires_at <= clock_timestamp()
+        OR (fingerprint = $2
+            AND ((status = 'pending' AND (lease_until IS NULL OR lease_until <= clock_timestamp()))
+                 OR (status = 'error' AND response_status IS NULL))))
+   FOR UPDATE`;
+  const LOCK = `${LOCK_ANY} SKIP LOCKED`;
+
+  /**
+   * The same, but queues for the row: a waiting duplicate is woken by the owner's commit, rollback or death. When the
+   * owner completed, the WHERE no longer holds for the new version, no row comes back, and READ finds the answer.
+   */
+  const LOCK_WAITING = LOCK_ANY;
+
+  /** Bounds LOCK_WAITING; 55P03 when it is over. Answers the value to put back before the handler runs. $1 in ms */
+  const LIMIT_WAIT = `SELECT current_setting('lock_timeout') AS previous, set_config('lock_timeout', $1::text, true)`;
+  const UNLIMIT_WAIT = `SELECT set_config('lock_timeout', $1::text, true)`;
+
+  /**
+   * What stands in the record, locked or not. Its own snapshot under READ COMMITTED: it sees what an owner committed
+   * between LOCK and READ. $1 key_hash, $2 fingerprint
+   */
+  const READ = `
+SELECT status, attempt, fingerprint = $2 AS same, expires_at <= clock_timestamp() AS expired, format,
+       response_status, response_headers, response_body
+  FROM ${table}
+ WHERE key_hash = $1`;
+
+  /** What the handler does can be rolled back without letting the lock of the row go. */
+  const SAVEPOINT = 'SAVEPOINT handler';
+  const RELEASE_SAVEPOINT = 'RELEASE SAVEPOINT handler';
+  const ROLLBACK_TO_SAVEPOINT = 'ROLLBACK TO SAVEPOINT handler';
+
+  /**
+   * Counts the next attempt, in a commit of its own before it begins, on a row that LOCK gave us and that was released,
+   * abandoned or expired: a request that kills its process every time is counted every time. The lock ends with that
+   * commit; whoever locks the row next begins the counted attempt (see `begun`).
+   *
+   * - fenced by `attempt`, which only grows.
+   * - an expired record becomes a new one: its time starts again, and it takes the new payload.
+   *
+   * $1 key_hash, $2 attempt as locked, $3 abandoned, $4 operation, $5 fingerprint, $6 ttl in ms
+   */
+  const RECLAIM = `
+WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+UPDATE ${table} AS r
+   SET status = 'pending', attempt = r.attempt + 1, abandoned = $3, lease_until = NULL,
+       operation = $4, fingerprint = $5,
+       response_status = NULL, response_headers = NULL, response_body = NULL, completed_at = NULL,
+       created_at = CASE WHEN r.expires_at <= clock_timestamp() THEN clock_timestamp() ELSE r.created_at END,
+       expires_at = CASE WHEN r.expires_at <= clock_timestamp()
+                         THEN clock_timestamp() + $6::float8 * interval '1 millisecond' ELSE r.expires_at END
+  FROM quick
+ WHERE r.key_hash = $1 AND r.attempt = $2`;
+
+  /**
+   * The final outcome, committed together with the handler's rows.
+   *
+   * - fenced: only the attempt that holds the row, only while it is pending.
+   * - `1 / count(*)` fails the transaction when the fence let nothing through: COMMIT may be on the wire already, and
+   *   must not commit the handler's rows without their record.
+   * - no indexed column changes, so that the update stays on its page (HOT).
+   *
+   * $1 key_hash, $2 attempt, $3 status, $4 response_status, $5 response_headers, $6 response_body, $7 last_error
+   */
+  const COMPLETE = `
+WITH fenced AS (
+  UPDATE ${table}
+     SET status = $3, response_status = $4, response_headers = $5, response_body = $6, last_error = $7,
+         abandoned = 0, completed_at = clock_timestamp()
+   WHERE key_hash = $1 AND attempt = $2 AND status = 'pending'
+  RETURNING 1)
+SELECT 1 / count(*) AS written FROM fenced`;
+
+  /** Gives the key back after a failure that left no effect. $1 key_hash, $2 attempt, $3 last_error */
+  const RELEASE = `
+UPDATE ${table}
+   SET status = 'error', last_error = $3, abandoned = 0
+ WHERE key_hash = $1 AND attempt = $2 AND status = 'pending'`;
+
+  /**
+   * Removes a record whose handler never began, so that the key works with a corrected body. Only a first attempt:
+   * attempt numbers never start again for a key that something was begun under. $1 key_hash, $2 attempt
+   */
+  const FORGET = `DELETE FROM ${table} WHERE key_hash = $1 AND attempt = $2 AND attempt = 1 AND status = 'pending'`;
+
+  const COMMIT = 'COMMIT';
+
+  /**
+   * Waits until no transaction holds the row and reads what it left: the question after a lost answer to COMMIT.
+   * $1 key_hash
+   */
+  const SETTLED = `SELECT status, attempt FROM ${table} WHERE key_hash = $1 FOR UPDATE`;
+
+  /**
+   * Deletes expired records, one statement a batch.
+   *
+   * - the predicate stands in the statement that deletes: a record reclaimed in between is not expired any more.
+   * - SKIP LOCKED: a record somebody holds is not touched, whatever its time says.
+   * - statement_timestamp(), not clock_timestamp(): a stable value can use the index.
+   * - the advisory lock lets one instance work at a time; it ends with the statement's transaction.
+   *
+   * $1 batch size, $2 advisory lock
+   */
+  const REAP = `
+WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($2::bigint) AS ours),
+     doomed AS MATERIALIZED (
+  SELECT key_hash FROM ${table}
+   WHERE expires_at <= statement_timestamp()
+     AND (lease_until IS NULL OR lease_until <= statement_timestamp())
+     AND (SELECT ours FROM turn)
+   ORDER BY expires_at
+   LIMIT $1
+   FOR UPDATE SKIP LOCKED)
+DELETE FROM ${table} AS r
+ USING doomed
+ WHERE r.key_hash = doomed.key_hash AND r.expires_at <= statement_timestamp()`;
+
+  return {
+    CLAIM,
+    BEGIN,
+    LOCK,
+    LOCK_WAITING,
+    LIMIT_WAIT,
+    UNLIMIT_WAIT,
+    READ,
+    SAVEPOINT,
+    RELEASE_SAVEPOINT,
+    ROLLBACK_TO_SAVEPOINT,
+    RECLAIM,
+    COMPLETE,
+    RELEASE,
+    FORGET,
+    COMMIT,
+    SETTLED,
+    REAP,
+  } as const;
+}
+
+export type IdempotencySql = ReturnType<typeof idempotencySql>;

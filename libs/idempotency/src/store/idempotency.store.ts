@@ -1,0 +1,332 @@
+import type { QueryResult, QueryResultRow } from 'pg';
+import type { AttemptIdentity } from './identity.js';
+import { idempotencySql, type IdempotencySql } from './idempotency.sql.js';
+import { RECORD_FORMAT, type StoredResponse } from './record.js';
+import { openSession, type ConnectionSource, type Session, type Statement } from './session.js';
+import {
+  CommitRefusedError,
+  isRefusal,
+  LOCK_NOT_AVAILABLE,
+  SERIALIZATION_FAILURE,
+  sqlStateOf,
+} from './sql-state.js';
+import { quoteTable } from './table-name.js';
+
+/** A row that LOCK gave us: nobody else can begin an attempt on it until this transaction ends. */
+export interface LockedRecord {
+  readonly attempt: number;
+  readonly abandoned: number;
+  readonly status: 'pending' | 'completed' | 'error';
+  readonly expired: boolean;
+  /** An attempt was begun on this version of the row: it is abandoned, unless the row was released. */
+  readonly begun: boolean;
+}
+
+/** What READ found. */
+export type ReadRecord =
+  | { readonly state: 'absent' }
+  | { readonly state: 'unreadable'; readonly format: number }
+  /** Recorded under another fingerprint. */
+  | { readonly state: 'reused' }
+  /** Held by its owner, or about to be deleted. */
+  | { readonly state: 'in-flight' }
+  /** Free to run again. */
+  | { readonly state: 'released' }
+  /** `raised`: the handler threw it (`status` is `error`). */
+  | { readonly state: 'final'; readonly raised: boolean; readonly response: StoredResponse };
+
+/** What a claim came to. On `'locked'` the session's transaction is open, at the savepoint, and holds the row. */
+export type ClaimResult =
+  | { readonly kind: 'locked'; readonly record: LockedRecord }
+  | { readonly kind: 'not-locked'; readonly record: ReadRecord }
+  /** The row stayed locked for the whole wait; the transaction has failed and must be rolled back. */
+  | { readonly kind: 'wait-over' };
+
+interface ReadRow extends QueryResultRow {
+  status: string;
+  same: boolean;
+  expired: boolean;
+  format: number;
+  response_status: number | null;
+  response_headers: Record<string, string> | null;
+  response_body: Buffer | null;
+}
+
+/** What COMPLETE and RELEASE keep of an error, for operators. */
+const LAST_ERROR_LENGTH = 500;
+
+/**
+ * The records in PostgreSQL. Each method is one flush: with `pipeline: true` on the pool its statements travel
+ * together, without it one after another, with the same meaning.
+ *
+ * It decides nothing: what a locked or read record means for the request is the engine's to say.
+ */
+export class IdempotencyStore {
+  readonly sql: IdempotencySql;
+
+  constructor(
+    readonly table: string,
+    readonly source: ConnectionSource,
+    serverVersion: number,
+  ) {
+    this.sql = idempotencySql(quoteTable(table), serverVersion);
+  }
+
+  open(timeoutMs: number): Promise<Session> {
+    return openSession(this.source, timeoutMs);
+  }
+
+  /**
+   * CLAIM, BEGIN, LOCK, READ, SAVEPOINT. With `waitMs` LOCK queues for the row for that long.
+   *
+   * @throws the error of the first statement that failed; the session then needs a rollback.
+   */
+  async claim(
+    session: Session,
+    identity: AttemptIdentity,
+    { ttlMs, maxRuntimeMs, waitMs }: { ttlMs: number; maxRuntimeMs: number; waitMs?: number },
+  ): Promise<ClaimResult> {
+    const { sql } = this;
+    const { keyHash, namespace, scope, key, operation, fingerprint } = identity;
+    const lockValues = [keyHash, fingerprint, maxRuntimeMs];
+    const lock: Statement[] =
+      waitMs === undefined
+        ? [{ text: sql.LOCK, values: lockValues }]
+        : [
+            { text: sql.LIMIT_WAIT, values: [Math.max(1, Math.ceil(waitMs))] },
+            { text: sql.LOCK_WAITING, values: lockValues },
+          ];
+    const results = await flush(session, [
+      { text: sql.CLAIM, values: [keyHash, namespace, scope, key, operation, fingerprint, ttlMs] },
+      { text: sql.BEGIN },
+      ...lock,
+      { text: sql.READ, values: [keyHash, fingerprint] },
+      { text: sql.SAVEPOINT },
+    ]);
+    const [claimed, ...others] = results;
+    // Under a default of REPEATABLE READ and above, an insert that meets a row it cannot see fails where it would have
+    // done nothing. It means the same: somebody's record is there.
+    if (claimed?.status === 'rejected' && sqlStateOf(claimed.reason) !== SERIALIZATION_FAILURE)
+      throw claimed.reason;
+    for (const result of others) {
+      if (result.status === 'fulfilled') continue;
+      if (waitMs !== undefined && sqlStateOf(result.reason) === LOCK_NOT_AVAILABLE)
+        return { kind: 'wait-over' };
+      throw result.reason;
+    }
+    const [locked, read] = results
+      .slice(-3)
+      .map((result) => (result as PromiseFulfilledResult<QueryResult>).value);
+    const row = locked?.rows[0] as LockedRecord | undefined;
+    if (!row) return { kind: 'not-locked', record: describeRead(read?.rows[0] as ReadRow | undefined) };
+    if (waitMs !== undefined) {
+      const limit = (results[2] as PromiseFulfilledResult<QueryResult<{ previous: string }>>).value.rows[0];
+      await session.query({ text: sql.UNLIMIT_WAIT, values: [limit?.previous] });
+    }
+    return { kind: 'locked', record: row };
+  }
+
+  /** Counts the next attempt on a locked row and lets the lock go with the commit. */
+  async reclaim(
+    session: Session,
+    identity: AttemptIdentity,
+    { attempt, abandoned, ttlMs }: { attempt: number; abandoned: number; ttlMs: number },
+  ): Promise<void> {
+    const { sql } = this;
+    const { keyHash, operation, fingerprint } = identity;
+    // The savepoint first: inside it the row's new version would carry a subtransaction's id, and its lock would look
+    // like that of an attempt that had begun.
+    const results = await flush(session, [
+      { text: sql.RELEASE_SAVEPOINT },
+      { text: sql.RECLAIM, values: [keyHash, attempt, abandoned, operation, fingerprint, ttlMs] },
+      { text: sql.COMMIT },
+    ]);
+    committed(results);
+    if ((results[1] as PromiseFulfilledResult<QueryResult>).value.rowCount !== 1)
+      throw new StaleAttemptError(attempt);
+  }
+
+  /** COMPLETE and COMMIT; a final error first rolls the handler's rows back. */
+  complete(session: Session, outcome: CompletedAttempt): Promise<CommitResult> {
+    const { sql } = this;
+    const { keyHash, attempt, status, response, error } = outcome;
+    const complete: Statement = {
+      text: sql.COMPLETE,
+      values: [
+        keyHash,
+        attempt,
+        status,
+        response.status,
+        JSON.stringify(response.headers),
+        response.body,
+        error === undefined ? null : describeError(error),
+      ],
+    };
+    const before = status === 'error' ? [{ text: sql.ROLLBACK_TO_SAVEPOINT }, complete] : [complete];
+    return commit(session, before, sql.COMMIT, outcome);
+  }
+
+  /** Rolls the handler's rows back and gives the key back; the record goes when its handler never `began`. */
+  async release(
+    session: Session,
+    { keyHash, attempt, error, began }: { keyHash: Buffer; attempt: number; error: unknown; began: boolean },
+  ): Promise<CommitResult> {
+    const { sql } = this;
+    const statement: Statement =
+      !began && attempt === 1
+        ? { text: sql.FORGET, values: [keyHash, attempt] }
+        : { text: sql.RELEASE, values: [keyHash, attempt, describeError(error)] };
+    return commit(session, [{ text: sql.ROLLBACK_TO_SAVEPOINT }, statement], sql.COMMIT);
+  }
+
+  /** Gives the key back for an attempt whose own connection is gone. Waits at most `waitMs` for its backend to end. */
+  async giveBack(
+    session: Session,
+    { keyHash, attempt, error, waitMs }: { keyHash: Buffer; attempt: number; error: unknown; waitMs: number },
+  ): Promise<void> {
+    const { sql } = this;
+    committed(
+      await flush(session, [
+        { text: sql.BEGIN },
+        { text: sql.LIMIT_WAIT, values: [waitMs] },
+        { text: sql.RELEASE, values: [keyHash, attempt, describeError(error)] },
+        { text: sql.COMMIT },
+      ]),
+    );
+  }
+
+  /**
+   * What became of `attempt` after the answer to its COMMIT was lost. Waits at most `waitMs` for the old transaction
+   * to end.
+   */
+  async settled(
+    session: Session,
+    keyHash: Buffer,
+    attempt: number,
+    waitMs: number,
+  ): Promise<'committed' | 'rolled-back'> {
+    const { sql } = this;
+    const results = await flush(session, [
+      { text: sql.BEGIN },
+      { text: sql.LIMIT_WAIT, values: [waitMs] },
+      { text: sql.SETTLED, values: [keyHash] },
+      { text: 'ROLLBACK' },
+    ]);
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
+    const { rows } = (results[2] as PromiseFulfilledResult<QueryResult<{ status: string; attempt: number }>>)
+      .value;
+    const row = rows[0];
+    return row !== undefined && row.attempt === attempt && row.status !== 'pending'
+      ? 'committed'
+      : 'rolled-back';
+  }
+}
+
+/** A final outcome with the attempt that reached it. */
+export interface CompletedAttempt {
+  readonly keyHash: Buffer;
+  readonly attempt: number;
+  readonly status: 'completed' | 'error';
+  readonly response: StoredResponse;
+  readonly error?: unknown;
+  /** Called between the statements, for failpoints. */
+  readonly onSent?: (what: 'record' | 'commit') => void;
+}
+
+export type CommitResult =
+  | { readonly kind: 'committed' }
+  /** PostgreSQL said no: nothing was committed. */
+  | { readonly kind: 'refused'; readonly cause: unknown }
+  /** The connection went after COMMIT was sent and before its answer came. */
+  | { readonly kind: 'unknown'; readonly cause: unknown };
+
+/** Sends statements together where the connection pipelines, else one after another until one fails. */
+async function flush(
+  session: Session,
+  statements: readonly Statement[],
+): Promise<PromiseSettledResult<QueryResult>[]> {
+  if (session.pipelined) return Promise.allSettled(statements.map((statement) => session.query(statement)));
+  const results: PromiseSettledResult<QueryResult>[] = [];
+  for (const statement of statements) {
+    const [result] = await Promise.allSettled([session.query(statement)]);
+    results.push(result);
+    // A failed claim under REPEATABLE READ is no failure (see claim()); it stands outside the transaction.
+    if (result.status === 'rejected' && sqlStateOf(result.reason) !== SERIALIZATION_FAILURE) break;
+  }
+  return results;
+}
+
+async function commit(
+  session: Session,
+  before: readonly Statement[],
+  commitText: string,
+  { onSent }: Pick<CompletedAttempt, 'onSent'> = {},
+): Promise<CommitResult> {
+  let commitSent = false;
+  const sendCommit = (): Promise<QueryResult> => {
+    onSent?.('record');
+    const answer = session.query({ text: commitText });
+    commitSent = !session.isLost;
+    onSent?.('commit');
+    return answer;
+  };
+  const results: PromiseSettledResult<QueryResult>[] = [];
+  if (session.pipelined) {
+    const answers = before.map((statement) => session.query(statement));
+    results.push(...(await Promise.allSettled([...answers, sendCommit()])));
+  } else {
+    results.push(...(await flush(session, before)));
+    if (results.every(({ status }) => status === 'fulfilled')) {
+      results.push(...(await Promise.allSettled([sendCommit()])));
+    }
+  }
+  try {
+    committed(results);
+    return { kind: 'committed' };
+  } catch (cause) {
+    // A loss before COMMIT was sent, or an answer that says no, is certain; silence after it, or a server that went
+    // down while it worked on it, is not.
+    return commitSent && !isRefusal(cause) ? { kind: 'unknown', cause } : { kind: 'refused', cause };
+  }
+}
+
+/**
+ * Checks that every statement succeeded and that COMMIT did commit: PostgreSQL answers COMMIT of a failed transaction
+ * with ROLLBACK, and without an error.
+ */
+function committed(results: readonly PromiseSettledResult<QueryResult>[]): void {
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+  const last = results.at(-1) as PromiseFulfilledResult<QueryResult>;
+  if (last.value.command !== 'COMMIT') throw new CommitRefusedError(last.value.command);
+}
+
+/** The record was not at the attempt that meant to write it. */
+export class StaleAttemptError extends Error {
+  override readonly name = 'StaleAttemptError';
+  constructor(attempt: number) {
+    super(`attempt ${attempt} does not hold the record any more`);
+  }
+}
+
+function describeRead(row: ReadRow | undefined): ReadRecord {
+  if (!row) return { state: 'absent' };
+  if (row.format !== RECORD_FORMAT) return { state: 'unreadable', format: row.format };
+  // Expired, and yet LOCK did not get it: whoever holds it is making it new, or deleting it.
+  if (row.expired) return { state: 'in-flight' };
+  if (!row.same) return { state: 'reused' };
+  if (row.response_status !== null) {
+    return {
+      state: 'final',
+      raised: row.status === 'error',
+      response: { status: row.response_status, headers: row.response_headers ?? {}, body: row.response_body },
+    };
+  }
+  return row.status === 'pending' ? { state: 'in-flight' } : { state: 'released' };
+}
+
+function describeError(error: unknown): string {
+  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  // PostgreSQL's text holds no NUL.
+  return text.replaceAll('\0', '').slice(0, LAST_ERROR_LENGTH);
+}

@@ -1,0 +1,66 @@
+import type { Session } from './session.js';
+
+const SERVER_FACTS = `
+SELECT current_setting('server_version_num')::int AS version,
+       pg_is_in_recovery() AS standby,
+       current_setting('fsync') AS fsync,
+       current_setting('full_page_writes') AS full_page_writes,
+       current_setting('synchronous_commit') AS synchronous_commit,
+       current_setting('default_transaction_read_only') AS read_only,
+       (SELECT relpersistence FROM pg_class WHERE oid = to_regclass($1::text)) AS persistence`;
+
+interface ServerRow {
+  readonly [column: string]: unknown;
+  readonly version: number;
+  readonly standby: boolean;
+  readonly fsync: string;
+  readonly full_page_writes: string;
+  readonly synchronous_commit: string;
+  readonly read_only: string;
+  readonly persistence: string | null;
+}
+
+/** What the server is, and settings of it that take promises back. */
+export interface ServerFacts {
+  readonly version: number;
+  readonly tableExists: boolean;
+  /** Why no execution can be safe on it at all, if so: what was found, and the fix. */
+  readonly unusable: { readonly found: string; readonly fix: string } | undefined;
+  /** Settings under which an acknowledged effect, and the record of it, may be lost when the server crashes. */
+  readonly warnings: readonly string[];
+}
+
+/** Looks at the server and at the (already quoted) table. */
+export async function checkServer(session: Session, table: string): Promise<ServerFacts> {
+  const { rows } = await session.query<ServerRow>({ text: SERVER_FACTS, values: [table] });
+  const row = rows[0] as ServerRow;
+  const warnings: string[] = [];
+  if (row.fsync === 'off' || row.full_page_writes === 'off') {
+    warnings.push(
+      'fsync or full_page_writes is off: a crash of the server may lose or damage committed rows',
+    );
+  }
+  if (row.synchronous_commit === 'off') {
+    warnings.push(
+      'synchronous_commit is off: a crash of the server may lose effects that were answered with success',
+    );
+  }
+  if (row.read_only === 'on')
+    warnings.push('default_transaction_read_only is on: every keyed request is answered 503');
+  const { version, persistence } = row;
+  return { version, tableExists: persistence !== null, unusable: unusableBy(row, table), warnings };
+}
+
+function unusableBy({ version, standby, persistence }: ServerRow, table: string): ServerFacts['unusable'] {
+  if (version < 130000) return { found: `PostgreSQL ${version}`, fix: 'Use PostgreSQL 13 or later.' };
+  if (standby) {
+    return { found: 'a read-only standby (pg_is_in_recovery)', fix: 'Use the primary: a replica is behind.' };
+  }
+  if (persistence === 'u') {
+    return {
+      found: 'an UNLOGGED table',
+      fix: `A crash of the server empties it: ALTER TABLE ${table} SET LOGGED.`,
+    };
+  }
+  return undefined;
+}

@@ -1,0 +1,1 @@
+export { armFailpoints, type Failpoint } from '../failpoint.js';

@@ -1,0 +1,32 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { Scope } from './savepoint-stack.js';
+import type { TransactionAttempt } from './transaction-attempt.js';
+
+/** What code running inside an attempt carries along. */
+export interface AttemptContext {
+  readonly attempt: TransactionAttempt;
+  /** The nested transaction whose callback is running, or the attempt's own. */
+  readonly scope: Scope;
+}
+
+/** One storage per process: two copies of the package would otherwise not see each other's attempts. */
+const storage: AsyncLocalStorage<AttemptContext> = ((
+  globalThis as unknown as Record<symbol, AsyncLocalStorage<AttemptContext> | undefined>
+)[Symbol.for('nestjs-pg-idempotency:attempt')] ??= new AsyncLocalStorage<AttemptContext>());
+
+export function currentContext(): AttemptContext | undefined {
+  return storage.getStore();
+}
+
+export function runInContext<T>(context: AttemptContext, work: () => T): T {
+  return storage.run(context, work);
+}
+
+/**
+ * Runs `work` outside the current attempt: its statements use connections of the pool, commit on their own and outlive
+ * the attempt. For work that must not share the attempt's fate, as an audit trail or a background job started by the
+ * handler. What it writes may happen again when the request is retried.
+ */
+export function outsideAttempt<T>(work: () => T): T {
+  return storage.exit(work);
+}

@@ -1,0 +1,109 @@
+import { randomUUID } from 'node:crypto';
+import { Controller, Param, Post } from '@nestjs/common';
+import { InjectDataSource } from '@nestjs/typeorm';
+import { Idempotent, IdempotencyEvents, type IdempotencyEvent } from 'nestjs-pg-idempotency';
+import { DataSource } from 'typeorm';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { startApp, type TestApp } from './support/app.js';
+import { createDatabase, type TestDatabase } from './support/database.js';
+import { type Answer, send } from './support/http.js';
+import { startProxy, type TcpProxy } from './support/tcp-proxy.js';
+
+@Controller('charges')
+class ChargesController {
+  constructor(@InjectDataSource() private readonly dataSource: DataSource) {}
+
+  @Post(':key')
+  @Idempotent()
+  async charge(@Param('key') key: string): Promise<{ charged: string }> {
+    await this.dataSource.query('INSERT INTO charges (key) VALUES ($1)', [key]);
+    return { charged: key };
+  }
+}
+
+describe.each([{ pipeline: true }, { pipeline: false }])(
+  'the answer to COMMIT is lost (pipeline: $pipeline)',
+  ({ pipeline }) => {
+    let database: TestDatabase;
+    let proxy: TcpProxy;
+    let app: TestApp;
+    let events: IdempotencyEvent[];
+
+    beforeAll(async () => {
+      database = await createDatabase();
+      await database.rows('CREATE TABLE charges (key text)');
+    });
+    afterAll(() => database.drop());
+
+    beforeEach(async () => {
+      const url = new URL(database.url);
+      proxy = await startProxy({ host: url.hostname, port: Number(url.port) });
+      url.port = String(proxy.port);
+      app = await startApp({ databaseUrl: url.href, pipeline, controllers: [ChargesController] });
+      events = [];
+      app.app.get(IdempotencyEvents).events.subscribe((event) => events.push(event));
+    });
+    afterEach(async () => {
+      await app.close();
+      await proxy.close();
+    });
+
+    const charge = (key: string): Promise<Answer> =>
+      send(`${app.url}/charges/${key}`, { headers: { 'idempotency-key': key } });
+    const charges = (key: string): Promise<unknown[]> =>
+      database.rows('SELECT FROM charges WHERE key = $1', [key]);
+    const resolutions = (): unknown[] =>
+      events.flatMap((event) => (event.type === 'unknown' ? [event.resolution] : []));
+
+    it('adopts the recorded outcome when PostgreSQL had committed: 201, and a retry replays', async () => {
+      const key = randomUUID();
+      const met = proxy.faultNextCommit('swallow-answer');
+      const first = await charge(key);
+      await met;
+
+      expect(await charges(key)).toHaveLength(1);
+      expect(resolutions()).toEqual(['committed']);
+      expect({ status: first.status, text: first.text }).toEqual({
+        status: 201,
+        text: `{"charged":"${key}"}`,
+      });
+      const retry = await charge(key);
+      expect({ status: retry.status, text: retry.text }).toEqual({ status: 200, text: first.text });
+      expect(await charges(key)).toHaveLength(1);
+    });
+
+    it('answers 503 when PostgreSQL had not committed: no effect, and a retry runs', async () => {
+      const key = randomUUID();
+      const met = proxy.faultNextCommit('cut-before');
+      const first = await charge(key);
+      await met;
+
+      expect(await charges(key)).toHaveLength(0);
+      expect(first.status).toBe(503);
+      expect(first.json()).toMatchObject({ code: 'IDEMPOTENCY_ATTEMPT_LOST' });
+      expect(first.headers['retry-after']).toBe('1');
+      const retry = await charge(key);
+      expect(await charges(key)).toHaveLength(1);
+      expect(retry.status).toBe(201);
+    });
+
+    it('answers 503 outcome unknown while PostgreSQL cannot be asked, and the retry finds out', async () => {
+      const key = randomUUID();
+      const met = proxy.faultNextCommit('swallow-answer');
+      void met.then(() => proxy.setDown(true));
+      const first = await charge(key);
+
+      expect(first.status).toBe(503);
+      expect(first.json()).toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
+      expect(first.headers['retry-after']).toBe('1');
+      expect(resolutions()).toEqual(['unresolved']);
+      proxy.setDown(false);
+      const retry = await charge(key);
+      expect(await charges(key)).toHaveLength(1);
+      expect({ status: retry.status, text: retry.text }).toEqual({
+        status: 200,
+        text: `{"charged":"${key}"}`,
+      });
+    });
+  },
+);

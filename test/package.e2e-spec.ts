@@ -1,0 +1,230 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const LIBRARY = join(ROOT, 'libs/idempotency');
+const TSC = join(ROOT, 'node_modules/typescript/bin/tsc');
+
+interface Manifest {
+  readonly name: string;
+  readonly dependencies: Record<string, string>;
+  readonly peerDependencies: Record<string, string>;
+  readonly exports: Record<string, string | { types: string; default: string }>;
+  readonly bin: Record<string, string>;
+  readonly license: string;
+}
+
+/** The package as a clean checkout would publish it, built and packed in a folder of its own, and somebody who uses it. */
+let work: string;
+let consumer: string;
+let files: string[];
+const manifest = JSON.parse(readFileSync(join(LIBRARY, 'package.json'), 'utf8')) as Manifest;
+
+beforeAll(() => {
+  work = mkdtempSync(join(tmpdir(), 'idempotency-package-'));
+  const clean = join(work, 'libs/idempotency');
+  mkdirSync(clean, { recursive: true });
+  cpSync(join(ROOT, 'tsconfig.json'), join(work, 'tsconfig.json'));
+  cpSync(LIBRARY, clean, { recursive: true, filter: (path) => !/[/\\](?:dist|node_modules)$/.test(path) });
+  symlinkSync(join(ROOT, 'node_modules'), join(work, 'node_modules'));
+  execFileSync(process.execPath, [TSC, '-p', join(clean, 'tsconfig.lib.json')], { stdio: 'inherit' });
+  const npm = (...args: string[]): string =>
+    execFileSync('npm', [...args, '--json', '--ignore-scripts'], {
+      cwd: clean,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+  const packed = JSON.parse(npm('pack', '--pack-destination', work)) as [
+    { filename: string; files: { path: string }[] },
+  ];
+  files = packed[0].files.map(({ path }) => path);
+
+  // Not below `work`, whose node_modules would lend what the package does not declare.
+  consumer = mkdtempSync(join(tmpdir(), 'idempotency-consumer-'));
+  const installed = join(consumer, 'node_modules', manifest.name);
+  mkdirSync(installed, { recursive: true });
+  execFileSync('tar', ['-xzf', join(work, packed[0].filename), '-C', installed, '--strip-components=1']);
+  // What the package declares, and nothing else, as an installation with strict peers would have it.
+  for (const name of [...Object.keys(manifest.dependencies), ...Object.keys(manifest.peerDependencies)]) {
+    const link = join(consumer, 'node_modules', name);
+    mkdirSync(dirname(link), { recursive: true });
+    symlinkSync(join(ROOT, 'node_modules', name), link);
+  }
+  writeFileSync(join(consumer, 'package.json'), '{ "type": "module" }');
+});
+afterAll(() => {
+  for (const folder of [work, consumer]) rmSync(folder, { recursive: true, force: true });
+});
+
+/** Runs a module in the consumer's folder and answers what it prints as JSON. */
+function run<T>(script: string): T {
+  const file = join(consumer, `script-${Math.random().toString(36).slice(2)}.mjs`);
+  writeFileSync(file, script);
+  return JSON.parse(execFileSync(process.execPath, [file], { encoding: 'utf8' })) as T;
+}
+
+describe('the package', () => {
+  it('holds what was built, README, LICENSE and its manifest, and nothing else', () => {
+    expect(files.filter((path) => !path.startsWith('dist/')).toSorted()).toEqual([
+      'LICENSE',
+      'README.md',
+      'package.json',
+    ]);
+    expect(files.filter((path) => path.startsWith('dist/') && !/\.(?:js|d\.ts)$/.test(path))).toEqual([]);
+    expect(files.filter((path) => /spec|\.e2e|test\b|tsbuildinfo|node_modules/.test(path))).toEqual([]);
+    expect(files.length).toBeGreaterThan(80);
+  });
+
+  it('holds a type declaration for every module', () => {
+    const modules = files.filter((path) => path.endsWith('.js'));
+    expect(modules.filter((path) => !files.includes(path.replace(/\.js$/, '.d.ts')))).toEqual([]);
+  });
+
+  it('holds every file that its manifest points to', () => {
+    const targets = Object.values(manifest.exports).flatMap((entry) =>
+      typeof entry === 'string' ? [entry] : Object.values(entry),
+    );
+    for (const target of [...targets, ...Object.values(manifest.bin)]) {
+      expect(files).toContain(target.replace(/^\.\//, ''));
+    }
+    expect(manifest.license).toBe('MIT');
+  });
+
+  it('says in its type declarations what an option does', () => {
+    const installed = join(consumer, 'node_modules', manifest.name, 'dist');
+    const options = readFileSync(join(installed, 'idempotency.options.d.ts'), 'utf8');
+    expect(options).toContain('How long a final outcome is replayed');
+    // Each option of both interfaces stands under a comment.
+    const members = [...options.matchAll(/^ {4}(\w+)\?:/gm)].map(([, name]) => name);
+    expect(members.length).toBeGreaterThan(20);
+    for (const name of members) expect(options).toMatch(new RegExp(`\\*/\\n {4}${name}\\?:`));
+    const decorator = readFileSync(join(installed, 'decorators/idempotent.decorator.d.ts'), 'utf8');
+    expect(decorator).toContain('Makes a route idempotent');
+  });
+
+  it('is imported by its name, with what it exports, and by /testing', () => {
+    const exported = run<{ core: string[]; testing: string[] }>(
+      `import 'reflect-metadata';
+       import * as core from '${manifest.name}';
+       import * as testing from '${manifest.name}/testing';
+       console.log(JSON.stringify({ core: Object.keys(core), testing: Object.keys(testing) }));`,
+    );
+    expect(exported.core.toSorted()).toEqual(
+      [
+        'AttemptSettledError',
+        'CurrentAttempt',
+        'IDEMPOTENCY_STATUS',
+        'Idempotent',
+        'IdempotencyConfigurationError',
+        'IdempotencyEvents',
+        'IdempotencyModule',
+        'IdempotencyProblem',
+        'IdempotencyRecordEntity',
+        'InterleavedTransactionError',
+        'TransactionControlError',
+        'UnfinishedWorkError',
+        'idempotencyChannel',
+        'migrationSql',
+        'outsideAttempt',
+      ].toSorted(),
+    );
+    expect(exported.testing).toEqual(['armFailpoints']);
+  });
+
+  it('is one package to both of its entries: a failpoint armed through /testing is reached', () => {
+    const reached = run<string[]>(
+      `import { armFailpoints } from '${manifest.name}/testing';
+       const reached = [];
+       armFailpoints((point) => reached.push(point));
+       const { failpoint } = await import(new URL('./node_modules/${manifest.name}/dist/failpoint.js', import.meta.url));
+       failpoint('before-claim');
+       console.log(JSON.stringify(reached));`,
+    );
+    expect(reached).toEqual(['before-claim']);
+  });
+
+  it('keeps its inner files to itself', () => {
+    const codes = run<string[]>(
+      `const codes = [];
+       for (const path of ['dist/engine/acquire.js', 'engine/acquire', 'dist/index.js', 'cli']) {
+         codes.push(await import('${manifest.name}/' + path).then(() => 'imported', ({ code }) => code));
+       }
+       console.log(JSON.stringify(codes));`,
+    );
+    expect(new Set(codes)).toEqual(new Set(['ERR_PACKAGE_PATH_NOT_EXPORTED']));
+  });
+
+  it('loads where neither Express nor Fastify nor the driver of a cache is installed', () => {
+    const resolvable = [
+      '@nestjs/platform-express',
+      '@nestjs/platform-fastify',
+      'ioredis',
+      'redis',
+      'memjs',
+    ].filter((name) => existsSync(join(consumer, 'node_modules', name)));
+    expect(resolvable).toEqual([]);
+    expect(
+      run<boolean>(`import 'reflect-metadata'; await import('${manifest.name}'); console.log(true);`),
+    ).toBe(true);
+  });
+
+  it('brings its command, which prints the schema', () => {
+    const command = join(consumer, 'node_modules', manifest.name, Object.values(manifest.bin)[0] ?? '');
+    expect(readFileSync(command, 'utf8').startsWith('#!/usr/bin/env node\n')).toBe(true);
+    const { status, stdout } = spawnSync(process.execPath, [command, 'sql'], { encoding: 'utf8' });
+    expect(status).toBe(0);
+    expect(stdout).toContain('CREATE TABLE "idempotency_keys"');
+  });
+
+  it('is typed: a wrong option does not compile', () => {
+    writeFileSync(
+      join(consumer, 'typed.ts'),
+      `import { Idempotent, IdempotencyModule, type IdempotencyEvent, type IdempotentOptions } from '${manifest.name}';
+       import { armFailpoints } from '${manifest.name}/testing';
+       export const module = IdempotencyModule.forRoot({ ttl: '24h', keyFormat: /^a/, dataSource: 'orders' });
+       export const later = IdempotencyModule.forRootAsync({ dataSource: 'orders', useFactory: () => ({ ttl: 5 }) });
+       export const options: IdempotentOptions = { scope: ({ user }) => (user as { id: string }).id };
+       export const statusOf = (event: IdempotencyEvent): number => (event.type === 'completed' ? event.status : 0);
+       export class Controller { @Idempotent({ maxAttempts: 3 }) add(): void {} }
+       armFailpoints((point) => point === 'before-claim');
+       // @ts-expect-error unit
+       Idempotent({ ttl: '1 fortnight' });
+       // @ts-expect-error name
+       IdempotencyModule.forRoot({ waitTimeOut: '1s' });
+       // @ts-expect-error an option of the module
+       Idempotent({ table: 'keys' });`,
+    );
+    writeFileSync(
+      join(consumer, 'tsconfig.json'),
+      JSON.stringify({
+        compilerOptions: {
+          module: 'nodenext',
+          target: 'ES2023',
+          strict: true,
+          noEmit: true,
+          skipLibCheck: true,
+          experimentalDecorators: true,
+          types: [],
+        },
+        files: ['typed.ts'],
+      }),
+    );
+    const { status, stdout } = spawnSync(process.execPath, [TSC, '-p', consumer], { encoding: 'utf8' });
+    expect(stdout).toBe('');
+    expect(status).toBe(0);
+    expect(existsSync(join(consumer, 'typed.js'))).toBe(false);
+  });
+});

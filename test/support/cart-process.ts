@@ -1,0 +1,71 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type { Failpoint } from 'nestjs-pg-idempotency/testing';
+import { until } from './until.js';
+
+const MAIN = fileURLToPath(new URL('../../dist/apps/cart/main.js', import.meta.url));
+const STOP = fileURLToPath(new URL('./stop-at-failpoint.mjs', import.meta.url));
+
+/** The cart API as `npm run start:prod` runs it, in a process of its own. */
+export interface CartProcess {
+  readonly url: string;
+  readonly pid: number;
+  /** Everything it has printed so far. */
+  output(): string;
+  /** Resolves when it has come to the failpoint it was started with. */
+  reached(): Promise<void>;
+  isRunning(): boolean;
+  /** Sends a signal and waits for the end of the process. */
+  end(signal?: NodeJS.Signals): Promise<void>;
+}
+
+export interface CartProcessOptions {
+  readonly databaseUrl: string;
+  readonly env?: Record<string, string>;
+  /** Where the process stops for good, to be killed there. */
+  readonly stopAt?: Failpoint;
+}
+
+export async function startCart({ databaseUrl, env = {}, stopAt }: CartProcessOptions): Promise<CartProcess> {
+  const args = stopAt === undefined ? [MAIN] : ['--import', STOP, MAIN];
+  const child: ChildProcess = spawn(process.execPath, args, {
+    env: {
+      ...process.env,
+      NODE_ENV: 'test',
+      DATABASE_URL: databaseUrl,
+      PORT: '0',
+      HOST: '127.0.0.1',
+      ...(stopAt === undefined ? {} : { STOP_AT: stopAt }),
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  child.stderr?.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  const exited = once(child, 'exit');
+  const isRunning = (): boolean => child.exitCode === null && child.signalCode === null;
+  const printed = (pattern: RegExp): RegExpExecArray | undefined => {
+    if (!isRunning()) throw new Error(`the cart process ended:\n${output}`);
+    return pattern.exec(output) ?? undefined;
+  };
+  const listening = await until('the cart listens', () => printed(/listening on (http:\S+)/), 30_000);
+  return {
+    url: listening[1] as string,
+    pid: child.pid as number,
+    output: () => output,
+    reached: async () => void (await until(`failpoint ${stopAt}`, () => printed(/^reached /m))),
+    isRunning,
+    end: async (signal = 'SIGTERM') => {
+      if (isRunning()) child.kill(signal);
+      await exited;
+    },
+  };
+}
+
+/** Sends requests to several instances in turn, as a load balancer does. */
+export function roundRobin(instances: readonly { readonly url: string }[]): () => string {
+  let next = 0;
+  return () => (instances[next++ % instances.length] as { url: string }).url;
+}

@@ -1,0 +1,53 @@
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitest/config';
+
+const source = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+const isCi = process.env['CI'] === 'true';
+
+export default defineConfig({
+  resolve: {
+    // The package resolves to its source, so that no test runs against a stale build.
+    alias: [
+      { find: /^nestjs-pg-idempotency$/, replacement: source('./libs/idempotency/src/index.ts') },
+      {
+        find: /^nestjs-pg-idempotency\/testing$/,
+        replacement: source('./libs/idempotency/src/testing/index.ts'),
+      },
+    ],
+  },
+  test: {
+    reporters: isCi ? ['default', 'json'] : ['default'],
+    outputFile: { json: 'reports/tests.json' },
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'unit',
+          include: ['{libs,apps}/**/*.spec.ts', 'test/**/*.unit.spec.ts'],
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'e2e',
+          include: ['test/**/*.e2e-spec.ts'],
+          globalSetup: ['test/support/global-setup.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
+    coverage: {
+      enabled: isCi,
+      provider: 'v8',
+      include: ['libs/idempotency/src/**/*.ts'],
+      // The CLI runs as a process of its own; the tests that start it do not measure it.
+      exclude: ['**/*.spec.ts', '**/index.ts', 'libs/idempotency/src/cli.ts'],
+      reporter: ['text', 'text-summary'],
+      thresholds: { branches: 90, lines: 90 },
+    },
+  },
+});
