@@ -44,7 +44,7 @@ function pageFiles() {
     ...markdown('.', false),
     ...markdown('docs', true),
     join(root, 'libs/idempotency/README.md'),
-  ].sort();
+  ].toSorted();
 }
 
 /** A page with its blocks of code taken out of the text, line numbers kept. */
@@ -180,7 +180,8 @@ function checkSnippets() {
     {},
     {
       ...ts.sys,
-      onUnRecoverableConfigFileDiagnostic: ({ messageText }) => problems.push(String(messageText)),
+      onUnRecoverableConfigFileDiagnostic: ({ messageText }) =>
+        problems.push(ts.flattenDiagnosticMessageText(messageText, '\n')),
     },
   );
   const snippets = new Map();
@@ -192,14 +193,18 @@ function checkSnippets() {
     }
   }
   const host = ts.createCompilerHost(config.options);
-  const { fileExists, readFile, getSourceFile } = host;
-  host.fileExists = (file) => snippets.has(file) || fileExists(file);
-  host.readFile = (file) => snippets.get(file)?.text ?? readFile(file);
-  host.getSourceFile = (file, ...rest) => {
-    const snippet = snippets.get(file);
-    return snippet ? ts.createSourceFile(file, snippet.text, rest[0], true) : getSourceFile(file, ...rest);
+  const withSnippets = {
+    ...host,
+    fileExists: (file) => snippets.has(file) || host.fileExists(file),
+    readFile: (file) => snippets.get(file)?.text ?? host.readFile(file),
+    getSourceFile: (file, ...rest) => {
+      const snippet = snippets.get(file);
+      return snippet
+        ? ts.createSourceFile(file, snippet.text, rest[0], true)
+        : host.getSourceFile(file, ...rest);
+    },
   };
-  const program = ts.createProgram([...snippets.keys()], config.options, host);
+  const program = ts.createProgram([...snippets.keys()], config.options, withSnippets);
   for (const [file, { page, block }] of snippets) {
     const source = program.getSourceFile(file);
     for (const { start, messageText } of [

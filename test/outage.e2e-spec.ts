@@ -32,7 +32,7 @@ function startLoad(url: string): Load {
   const counts: Record<number, number> = {};
   const keys = new Set<string>();
   const odd: string[] = [];
-  let running = true;
+  const stop = new AbortController();
   const addBook = async (key: string): Promise<void> => {
     for (;;) {
       const answer = await send(`${url}/carts/user-${key}/items`, {
@@ -51,20 +51,20 @@ function startLoad(url: string): Load {
     }
   };
   const clients = Array.from({ length: CLIENTS }, async () => {
-    while (running) {
+    while (!stop.signal.aborted) {
       const key = randomUUID();
       keys.add(key);
       await addBook(key);
     }
   });
   // A client that fails is reported by stop(); until then nobody awaits it.
-  for (const client of clients) client.catch(() => (running = false));
+  for (const client of clients) client.catch(() => stop.abort());
   return {
     counts,
     keys,
     odd,
     stop: async () => {
-      running = false;
+      stop.abort();
       await Promise.all(clients);
     },
   };

@@ -34,7 +34,7 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
 
     beforeAll(async () => {
       database = await createDatabase();
-      pool = new pg.Pool({ connectionString: database.url, max: 10, pipeline } as pg.PoolConfig);
+      pool = new pg.Pool({ connectionString: database.url, max: 10, pipeline });
       pool.on('error', () => undefined);
       const connect = async (): Promise<{ client: pg.Client; release: (error?: Error) => void }> => {
         const client = await pool.connect();

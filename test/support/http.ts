@@ -33,7 +33,7 @@ export function send(url: string, options: RequestOptions = {}): Promise<Answer>
         timeout: timeoutMs,
         headers: {
           ...(raw ? {} : { 'content-type': 'application/json' }),
-          ...(payload === undefined ? {} : { 'content-length': Buffer.byteLength(payload as string) }),
+          ...(payload === undefined ? {} : { 'content-length': Buffer.byteLength(payload) }),
           ...headers,
         },
       },

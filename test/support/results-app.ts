@@ -203,7 +203,7 @@ class Results {
   @Post('file-objects') fileObjects(): StreamableFile {
     return new StreamableFile(Readable.from(['one', 'zwei ü']), { type: 'text/plain' });
   }
-  @Post('generator') async *generator(): AsyncGenerator<unknown> {
+  @Post('generator') async *generator(): AsyncGenerator {
     yield { a: 1 };
     yield await Promise.resolve('text');
     yield new Uint8Array([10]);
@@ -275,7 +275,7 @@ class Results {
   @Post('null-prototype') nullPrototype(): object {
     return Object.assign(Object.create(null) as object, { a: 1 });
   }
-  @Post('array-buffer-chunks') async *arrayBufferChunks(): AsyncGenerator<unknown> {
+  @Post('array-buffer-chunks') async *arrayBufferChunks(): AsyncGenerator {
     yield new ArrayBuffer(2);
     yield await Promise.resolve(undefined);
     yield new DataView(new Uint8Array([7, 8]).buffer, 1);
@@ -300,7 +300,7 @@ class Results {
       disposition: 'inline',
     });
   }
-  @Post('large-generator') async *largeGenerator(): AsyncGenerator<unknown> {
+  @Post('large-generator') async *largeGenerator(): AsyncGenerator {
     for (let i = 0; i < 100; i++) yield { i, pad: await Promise.resolve('p'.repeat(40)) };
   }
   @Post('large-web-response') largeWebResponse(): Response {

@@ -67,7 +67,7 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
  */
 export function resolveRoute(options: IdempotentOptions): RoutePlan {
   const value = <K extends keyof typeof DEFAULTS>(name: K): NonNullable<IdempotentOptions[K]> =>
-    (options[name] ?? DEFAULTS[name]) as NonNullable<IdempotentOptions[K]>;
+    options[name] ?? DEFAULTS[name];
   const header = value('header');
   check(
     typeof header === 'string' && /^[!#$%&'*+.^`|~\w-]+$/.test(header),
@@ -208,7 +208,7 @@ function refuseOthers(
     options,
     'pass an object',
   );
-  for (const [name, value] of Object.entries(options as object)) {
+  for (const [name, value] of Object.entries(options)) {
     const fix = Object.hasOwn(fixes, name) ? fixes[name] : undefined;
     check(
       known.includes(name),

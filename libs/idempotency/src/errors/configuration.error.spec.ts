@@ -28,7 +28,7 @@ group('describe', () => {
     [{ a: { b: { c: 1 } } }, '{ a: { b: [Object] } }'],
     [parseInt, 'function parseInt'],
     [() => 1, 'a function'],
-    [class Cart {}, 'function Cart'],
+    [Date, 'function Date'],
   ])('writes %o as %s', (value, text) => {
     expect(describe(value)).toBe(text);
   });

@@ -1,4 +1,3 @@
-import type { NestInterceptor } from '@nestjs/common';
 import type { ApplicationConfig } from '@nestjs/core';
 import { IdempotencyConfigurationError } from '../errors/configuration.error.js';
 import { IdempotencyInterceptor } from './idempotency.interceptor.js';
@@ -11,7 +10,7 @@ import { IdempotencyInterceptor } from './idempotency.interceptor.js';
  */
 export function putOutermost(interceptor: IdempotencyInterceptor, config: ApplicationConfig): void {
   // Nest's own array, in the order of execution.
-  const interceptors = config.getGlobalInterceptors() as NestInterceptor[];
+  const interceptors = config.getGlobalInterceptors();
   const ours = interceptors.filter((other) => other instanceof IdempotencyInterceptor);
   if (ours.length > 1) {
     throw new IdempotencyConfigurationError({

@@ -12,7 +12,7 @@ function responseWith(headers: Record<string, string | number | string[]>): Expr
   return {
     statusCode: 200,
     getHeader: (name) => present.get(name.toLowerCase()),
-    setHeader: (name, value) => present.set(name.toLowerCase(), value as string),
+    setHeader: (name, value) => present.set(name.toLowerCase(), value),
     removeHeader: (name) => void present.delete(name),
   };
 }

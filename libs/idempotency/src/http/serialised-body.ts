@@ -66,7 +66,7 @@ function forExpress(value: unknown, response: ExpressResponse, target: ReplyTarg
 
 /** Nest hands Express everything but objects as `String(value)`. */
 function primitiveText(value: unknown): string {
-  return typeof value === 'string' ? value : String(value as symbol);
+  return typeof value === 'string' ? value : String(value);
 }
 
 /** `response.json()` of Express, with the application's settings. */

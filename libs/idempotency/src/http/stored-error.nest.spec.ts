@@ -62,7 +62,7 @@ class Errors {
     throw new OutOfStock(3);
   }
   @Post('array-body') arrayBody(): never {
-    throw new HttpException([1, 2] as unknown as object, 422);
+    throw new HttpException([1, 2], 422);
   }
   @Post('error-body') errorBody(): never {
     throw new HttpException(new Error('secret'), 409);
@@ -211,13 +211,13 @@ describe('captureError', () => {
 });
 
 describe('revivedException', () => {
-  const of = (status: number, body: string): HttpException =>
+  const revived = (status: number, body: string): HttpException =>
     revivedException({ status, headers: {}, body: Buffer.from(body) });
 
   it.each([
     400, 401, 403, 404, 405, 406, 408, 409, 410, 412, 413, 415, 418, 421, 422, 500, 501, 502, 503, 504, 505,
   ])('has the class of Nest for status %i', (status) => {
-    const exception = of(status, `{"statusCode":${status},"message":"m"}`);
+    const exception = revived(status, `{"statusCode":${status},"message":"m"}`);
     expect(exception.constructor).not.toBe(HttpException);
     expect(exception.getStatus()).toBe(status);
     expect(exception.message).toBe('m');
@@ -225,15 +225,15 @@ describe('revivedException', () => {
   });
 
   it('is a plain HttpException for a status of its own', () => {
-    expect(of(402, '{"message":"pay"}')).toMatchObject({ message: 'pay', name: 'HttpException' });
+    expect(revived(402, '{"message":"pay"}')).toMatchObject({ message: 'pay', name: 'HttpException' });
   });
 
   it('restores the error code', () => {
-    expect(of(409, '{"message":"m","errorCode":"E1"}').errorCode).toBe('E1');
+    expect(revived(409, '{"message":"m","errorCode":"E1"}').errorCode).toBe('E1');
   });
 
   it('answers text that is no JSON as the message', () => {
-    expect(of(409, 'plain').getResponse()).toBe('plain');
+    expect(revived(409, 'plain').getResponse()).toBe('plain');
     expect(revivedException({ status: 409, headers: {}, body: null }).getStatus()).toBe(409);
   });
 });

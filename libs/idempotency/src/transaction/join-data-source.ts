@@ -34,10 +34,10 @@ export function joinDataSource(dataSource: DataSource): MakeRunner {
   const originalTransaction = manager.transaction.bind(dataSource.manager) as (
     ...args: unknown[]
   ) => Promise<unknown>;
-  manager.transaction = ((...args: unknown[]) => {
+  manager.transaction = (...args: unknown[]) => {
     const attempt = currentContext()?.attempt;
     if (attempt?.dataSource !== dataSource) return originalTransaction(...args);
     return (attempt.queryRunner().manager.transaction as (...args: unknown[]) => Promise<unknown>)(...args);
-  }) as EntityManager['transaction'];
+  };
   return original;
 }

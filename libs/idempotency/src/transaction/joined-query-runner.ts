@@ -129,10 +129,7 @@ export function joinedQueryRunner(attempt: TransactionAttempt, runner: QueryRunn
 
   // The callback form knows which code is inside: it runs in a context that carries the nested scope.
   const manager = runner.manager as { transaction: EntityManager['transaction'] };
-  manager.transaction = (async (
-    first: IsolationLevel | TransactionCallback,
-    second?: TransactionCallback,
-  ) => {
+  manager.transaction = async (first: IsolationLevel | TransactionCallback, second?: TransactionCallback) => {
     const callback = typeof first === 'function' ? first : second;
     if (!callback) throw new TypeError('transaction() needs a callback');
     const scope = await open('callback');
@@ -146,7 +143,7 @@ export function joinedQueryRunner(attempt: TransactionAttempt, runner: QueryRunn
       if (own === scope) await close(true).catch(() => undefined);
       throw error;
     }
-  }) as EntityManager['transaction'];
+  };
   return runner;
 }
 

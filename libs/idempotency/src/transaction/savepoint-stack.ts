@@ -139,7 +139,7 @@ export class SavepointStack {
           resolve(act());
         } catch (error) {
           // Its own caller's error: whoever ended the transaction, and those that wait behind, have no part in it.
-          reject(error as Error);
+          reject(error);
         }
       };
       this.#waiting.add(check);
