@@ -418,6 +418,26 @@ describe.each(SETUPS)(
       expect(retried.status).toBe(201);
     });
 
+    it('does not send a statement that still waits for a nested transaction when the handler returns', async () => {
+      const label = randomUUID();
+      const ending = deferred();
+      const waiting = deferred<unknown>();
+      app.stage.play(label, async ({ dataSource, ledger }) => {
+        const nested = dataSource.transaction(async (manager) => {
+          await manager.query('SELECT 1');
+          // The savepoint's RELEASE is on its way when the handler returns; its answer wakes the insert.
+          setImmediate(ending.resolve);
+        });
+        nested.catch(() => undefined);
+        void ledger.insert({ label, note: 'waited' }).then(waiting.resolve, waiting.resolve);
+        await ending.promise;
+      });
+      const answer = await app.post(`idempotent/${label}`, { key: label });
+      expect(await waiting.promise).toBeInstanceOf(AttemptSettledError);
+      expect(await app.effects(label)).toBe(0);
+      expect(answer.status).toBe(500);
+    });
+
     it('rolls back when the handler returns while a nested transaction is still open', async () => {
       const label = randomUUID();
       const gate = deferred();

@@ -15,6 +15,7 @@ import {
   HttpCode,
   HttpException,
   Inject,
+  Injectable,
   type NestInterceptor,
   NotFoundException,
   Post,
@@ -27,7 +28,7 @@ import {
 } from '@nestjs/common';
 import { IsInt, Max, Min } from 'class-validator';
 import { Idempotent } from 'nestjs-pg-idempotency';
-import { defer, retry, type Observable } from 'rxjs';
+import { catchError, defer, from, lastValueFrom, type Observable, of, retry, timeout } from 'rxjs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { PLATFORMS } from './support/app.js';
 import type { Answer } from './support/http.js';
@@ -111,6 +112,30 @@ class RetryInterceptor implements NestInterceptor {
   }
 }
 
+/** Gives up on the handler, which goes on, and runs it again. */
+class ImpatientInterceptor implements NestInterceptor {
+  intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
+    return next.handle().pipe(timeout({ first: 100 }), retry(1));
+  }
+}
+
+/** Works in the transaction itself, and then runs the handler up to two times. */
+@Injectable()
+class WorkingInterceptor implements NestInterceptor {
+  constructor(@Inject(Stage) private readonly stage: Stage) {}
+
+  async intercept(context: ExecutionContext, next: CallHandler): Promise<Observable<unknown>> {
+    const { originalUrl } = context.switchToHttp().getRequest<{ originalUrl: string }>();
+    const [, path, label = ''] = originalUrl.split('/');
+    const twice = (): Observable<unknown> => next.handle().pipe(retry(1));
+    if (path === 'transactional') {
+      return from(this.stage.dataSource.transaction(() => lastValueFrom(twice())));
+    }
+    await this.stage.ledger.insert({ label, note: 'by the interceptor' });
+    return path === 'forgiving' ? twice().pipe(catchError(() => of({ forgiven: true }))) : twice();
+  }
+}
+
 const problem = (answer: Answer): unknown => answer.json()['code'];
 const outline = ({ status, text }: Answer): { status: number; text: string } => ({ status, text });
 
@@ -132,6 +157,10 @@ describe.each(SETUPS)('outcomes on $platform, pipeline: $pipeline', ({ platform,
         scripted('guarded', Idempotent(), UseGuards(TokenGuard)),
         scripted('door', Idempotent(), UseInterceptors(DoorInterceptor)),
         scripted('retrying', Idempotent(), UseInterceptors(RetryInterceptor)),
+        scripted('impatient', Idempotent(), UseInterceptors(ImpatientInterceptor)),
+        scripted('writing', Idempotent(), UseInterceptors(WorkingInterceptor)),
+        scripted('transactional', Idempotent(), UseInterceptors(WorkingInterceptor)),
+        scripted('forgiving', Idempotent(), UseInterceptors(WorkingInterceptor)),
         scripted('no-conflicts', Idempotent({ storeIf: (status) => status !== 409 })),
         scripted('everything', Idempotent({ storeIf: () => true })),
         scripted('not-accepted', HttpCode(202), Idempotent({ storeIf: (status) => status !== 202 })),
@@ -564,8 +593,7 @@ describe.each(SETUPS)('outcomes on $platform, pipeline: $pipeline', ({ platform,
       expect(answers.map(({ status }) => status)).toEqual([409, 409]);
     });
 
-    // Known fault: the runs of one attempt share its transaction. Turns red when it is mended.
-    it.fails('has its effect once when an inner interceptor runs the handler again', async () => {
+    it('has its effect once when an inner interceptor runs the handler again', async () => {
       const label = play(async ({ write, run }) => {
         await write(`run ${run}`);
         if (run < 3) throw new Error(`run ${run}`);
@@ -576,10 +604,24 @@ describe.each(SETUPS)('outcomes on $platform, pipeline: $pipeline', ({ platform,
       expect(await app.notes(label)).toEqual(['run 3']);
       expect(outline(first)).toEqual({ status: 201, text: '{"run":3}' });
       expect(outline(replay)).toEqual({ status: 200, text: '{"run":3}' });
+      expect((await app.record(label)).attempt).toBe(1);
     });
 
-    // Known fault: the runs of one attempt share its transaction. Turns red when it is mended.
-    it.fails('lets an inner interceptor run the handler again after a failed statement', async () => {
+    it('has its effect once when an inner interceptor runs an Observable again', async () => {
+      const label = play(({ write, run, attempt, ledger }) =>
+        defer(async () => {
+          await write(`run ${run}`);
+          await attempt.manager.transaction((manager) => manager.insert('ledger', { label, note: 'nested' }));
+          if (run < 3) throw new Error(`run ${run}`);
+          return { kept: await ledger.countBy({ label }) };
+        }),
+      );
+      const first = await post('retrying', label);
+      expect(await app.notes(label)).toEqual(['run 3', 'nested']);
+      expect(outline(first)).toEqual({ status: 201, text: '{"kept":2}' });
+    });
+
+    it('lets an inner interceptor run the handler again after a failed statement', async () => {
       const label = play(async ({ write, run, dataSource }) => {
         await write(`run ${run}`);
         if (run === 1) await dataSource.query('SELECT 1 / 0');
@@ -589,6 +631,63 @@ describe.each(SETUPS)('outcomes on $platform, pipeline: $pipeline', ({ platform,
       expect(await app.notes(label)).toEqual(['run 2']);
       expect(outline(first)).toEqual({ status: 201, text: '{"run":2}' });
     });
+
+    it('keeps nothing of a handler that fails as often as an inner interceptor runs it', async () => {
+      const label = play(async ({ write, run }) => {
+        await write(`run ${run}`);
+        throw new ConflictException(`run ${run}`);
+      });
+      const first = await post('retrying', label);
+      const replay = await post('retrying', label);
+      expect(await app.effects(label)).toBe(0);
+      expect(app.stage.runs(label)).toBe(3);
+      expect([first.status, replay.status, replay.text]).toEqual([409, 409, first.text]);
+      expect(first.json()).toMatchObject({ message: 'run 3' });
+    });
+
+    it('shuts out a run that is still going on when an inner interceptor has begun another', async () => {
+      const second = deferred();
+      const late = deferred<unknown>();
+      const label = play(async ({ write, run, ledger }) => {
+        await write(`run ${run}`);
+        if (run === 1) {
+          await second.promise;
+          await ledger.insert({ label, note: 'late' }).then(late.resolve, late.resolve);
+          throw new Error('nobody listens any more');
+        }
+        second.resolve();
+        await late.promise;
+        return { run };
+      });
+      const first = await post('impatient', label);
+      expect(await app.notes(label)).toEqual(['run 2']);
+      expect(outline(first)).toEqual({ status: 201, text: '{"run":2}' });
+      expect(await late.promise).toMatchObject({
+        name: 'AttemptSettledError',
+        message: expect.stringContaining('an interceptor had run the handler again') as string,
+      });
+    });
+
+    it.each(['writing', 'transactional', 'forgiving'])(
+      'commits nothing when a /%s interceptor had worked in the transaction before it runs the handler again',
+      async (path) => {
+        const label = play(async ({ write, run }) => {
+          await write(`run ${run}`);
+          if (run === 1) throw new Error('once');
+          return { run };
+        });
+        const failed = await post(path, label);
+        expect(await app.effects(label)).toBe(0);
+        expect(app.stage.runs(label)).toBe(1);
+        expect(failed.status).toBe(500);
+        expect((await app.record(label)).last_error).toMatch(/^RepeatedHandlerError: An interceptor ran/);
+        const retried = await post(path, label);
+        expect(await app.notes(label)).toEqual(
+          path === 'transactional' ? ['run 2'] : ['by the interceptor', 'run 2'],
+        );
+        expect(retried.status).toBe(201);
+      },
+    );
   });
 
   describe('conflicts with other transactions', () => {

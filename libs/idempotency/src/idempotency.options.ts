@@ -100,8 +100,8 @@ export interface IdempotentOptions {
   retryAfter?: Duration;
 
   /**
-   * Status of a replayed 2xx: `'ok'` answers 200, `'original'` the status of the first answer. Any other stored
-   * status is replayed as it was.
+   * Status of a replayed 2xx: `'ok'` answers 200, `'original'` the status of the first answer. 204 and 205, which say
+   * that there is no content, and any other stored status are replayed as they were.
    * @default 'ok'
    */
   replayStatus?: 'ok' | 'original';

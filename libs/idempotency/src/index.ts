@@ -17,7 +17,9 @@ export type { Attempt } from './transaction/attempt.js';
 export { outsideAttempt } from './transaction/attempt-context.js';
 export {
   AttemptSettledError,
+  type EndOfAccess,
   InterleavedTransactionError,
+  RepeatedHandlerError,
   TransactionControlError,
   UnfinishedWorkError,
 } from './transaction/attempt-settled.error.js';

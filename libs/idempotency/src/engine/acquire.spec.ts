@@ -7,6 +7,7 @@ import {
 } from '../store/idempotency.store.js';
 import type { Session } from '../store/session.js';
 import { acquire } from './acquire.js';
+import { Deadline } from './deadline.js';
 import type { AttemptPolicy } from './policy.js';
 
 const policy: AttemptPolicy = {
@@ -44,7 +45,7 @@ function scripted(...answers: (ClaimResult | Error)[]) {
     rollbackAndRelease: rolledBack,
   } as unknown as Session;
   let round = 0;
-  const claim = vi.fn((): Promise<ClaimResult> => {
+  const claim = vi.fn((..._args: unknown[]): Promise<ClaimResult> => {
     const answer = answers[Math.min(round++, answers.length - 1)] as ClaimResult | Error;
     return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
   });
@@ -173,11 +174,23 @@ describe('acquire', () => {
 
   it('answers that it is in flight when the wait is over, or lost against another transaction', async () => {
     const over = scripted({ kind: 'wait-over' });
-    await expect(acquire(over.parts, identity, policy, 500)).resolves.toEqual({ kind: 'in-flight' });
+    await expect(acquire(over.parts, identity, policy, new Deadline(500))).resolves.toEqual({
+      kind: 'in-flight',
+    });
     expect(over.rolledBack).toHaveBeenCalledTimes(1);
     const lost = scripted(conflict);
     await expect(acquire(lost.parts, identity, policy)).resolves.toEqual({ kind: 'in-flight' });
     expect(lost.rolledBack).toHaveBeenCalledTimes(1);
+  });
+
+  it('spends one wait over all its rounds', async () => {
+    const { parts, claim } = scripted(read({ state: 'released' }), read({ state: 'absent' }), locked());
+    const left = [500, 200, 0];
+    const wait = Object.defineProperty(new Deadline(500), 'remainingMs', { get: () => left.shift() });
+    await expect(acquire(parts, identity, policy, wait)).resolves.toMatchObject({ kind: 'owned' });
+    expect(claim.mock.calls.map(([, , options]) => (options as { waitMs: number }).waitMs)).toEqual([
+      500, 200, 0,
+    ]);
   });
 
   it('fails when the database does, with the connection given up', async () => {

@@ -8,6 +8,7 @@ import {
 import type { StoredResponse } from '../store/record.js';
 import type { Session } from '../store/session.js';
 import { isTransactionConflict } from '../store/sql-state.js';
+import type { Deadline } from './deadline.js';
 import type { AttemptPolicy, EngineSettings } from './policy.js';
 
 /** How a request may proceed. On `'owned'` the session's transaction is open and holds the record's row. */
@@ -29,7 +30,8 @@ export type Acquired =
 const MAX_ROUNDS = 6;
 
 /**
- * Claims the record, or finds out what became of it. Without `waitMs` it never waits for another attempt.
+ * Claims the record, or finds out what became of it. It waits for another attempt until `wait` is over, and without
+ * it never.
  *
  * It goes round when the record vanished or was released between two looks, and after counting a new attempt. Fail
  * closed: it never answers `'owned'` without holding the row, and gives up with `'in-flight'`.
@@ -40,7 +42,7 @@ export async function acquire(
   { store, settings }: { store: IdempotencyStore; settings: EngineSettings },
   identity: AttemptIdentity,
   policy: AttemptPolicy,
-  waitMs?: number,
+  wait?: Deadline,
 ): Promise<Acquired> {
   const session = await store.open(settings.acquireTimeoutMs);
   let owned = false;
@@ -48,6 +50,8 @@ export async function acquire(
     let takenOver = false;
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const { ttlMs, maxRuntimeMs } = policy;
+      // What is left of it in this round: the rounds share one wait.
+      const waitMs = wait?.remainingMs;
       const claim = store.claim(session, identity, {
         ttlMs,
         maxRuntimeMs,

@@ -98,7 +98,7 @@ export class IdempotencyEngine {
       if (acquired.kind !== 'in-flight' || !waiting || deadline.isOver) return acquired;
       if (this.inFlight.find(identity.keyHash)) continue;
       const waited = await this.#waiters.use(identity.keyHash, deadline, () =>
-        acquire(this.parts, identity, policy, deadline.remainingMs),
+        acquire(this.parts, identity, policy, deadline),
       );
       if (waited === 'over') return acquired;
       if (waited !== 'shared') return waited;
@@ -119,8 +119,16 @@ export class IdempotencyEngine {
       if (takenOver) this.#emit({ type: 'taken-over', attempt: number, ...named(identity) });
       this.#emit({ type: 'claimed', attempt: number, ...named(identity) });
       failpoint('after-claim');
-      const { dataSource, makeRunner } = this.parts;
-      const attempt = new TransactionAttempt(identity, number, session, dataSource, makeRunner);
+      const { store, dataSource, makeRunner } = this.parts;
+      const undoHandler = store.undoHandler.bind(store);
+      const attempt = new TransactionAttempt({
+        identity,
+        number,
+        session,
+        dataSource,
+        makeRunner,
+        undoHandler,
+      });
       const outcome = await this.#runHandler(attempt, policy, handler);
       const result = await this.#settle(attempt, outcome);
       if (result.kind === 'executed' && outcome.kind === 'final') {

@@ -35,6 +35,15 @@ export function emitReply(response: PlatformResponse, stored: StoredResponse, op
 }
 
 /**
+ * Status of a replay. With `'ok'` a 2xx becomes 200, save those that say that there is no content: 200 would promise
+ * some (RFC 9110, section 15.3.1), and a client would read an empty body as JSON.
+ */
+export function replayedStatus(stored: number, replayStatus: 'ok' | 'original'): number {
+  const isSuccess = stored >= 200 && stored < 300;
+  return replayStatus === 'ok' && isSuccess && stored !== 204 && stored !== 205 ? 200 : stored;
+}
+
+/**
  * Puts the first answer on the response: {@link emitReply} for one that is stored, and for one that cannot be, what lets
  * Nest answer as it would without this library. Headers that only the first answer has are set here and not earlier,
  * so that an attempt that fails to commit leaves none of them on the answer to that.

@@ -17,7 +17,7 @@ import type { StoredResponse } from '../store/record.js';
 import type { TransactionAttempt } from '../transaction/transaction-attempt.js';
 import type { KeyCarrier } from './idempotency-key.js';
 import type { CapturedReply } from './captured-reply.js';
-import { emitFirst, emitReply } from './emit-reply.js';
+import { emitFirst, emitReply, replayedStatus } from './emit-reply.js';
 import { type PlatformResponse, setHeader } from './platform.js';
 import { REJECTIONS } from './rejections.js';
 import { REPLAYED_HEADER } from './replay-headers.js';
@@ -147,10 +147,8 @@ export class IdempotencyInterceptor implements NestInterceptor {
       case 'replay': {
         const stored = outcome.response;
         if (outcome.raised) throw reviveError(response, stored);
-        const ok = route.replayStatus === 'ok' && stored.status >= 200 && stored.status < 300;
-        const status = ok ? 200 : stored.status;
         return emitReply(response, stored, {
-          status,
+          status: replayedStatus(stored.status, route.replayStatus),
           replayed: true,
           redirect: route.redirect !== undefined,
         });

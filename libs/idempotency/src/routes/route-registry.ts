@@ -4,7 +4,7 @@ import { IDEMPOTENT_METADATA } from '../decorators/idempotent.decorator.js';
 import { IdempotencyConfigurationError } from '../errors/configuration.error.js';
 import type { IdempotencyModuleOptions, IdempotentOptions } from '../idempotency.options.js';
 import { resolveRoute, type RoutePlan } from '../resolve-options.js';
-import { currentContext } from '../transaction/attempt-context.js';
+import { markBeginning } from './mark-beginning.js';
 import { readRoute, type RouteFacts } from './route-facts.js';
 
 type Method = (...args: unknown[]) => unknown;
@@ -22,8 +22,6 @@ const KEYED_METHODS: ReadonlySet<RequestMethod> = new Set([
   RequestMethod.PATCH,
   RequestMethod.ALL,
 ]);
-
-const MARKED = Symbol.for('nestjs-pg-idempotency:marked');
 
 /** Finds the idempotent routes at start, checks them, and knows their options at run time. */
 @Injectable()
@@ -119,26 +117,4 @@ function refuseUnrecordable(where: string, route: RouteFacts): void {
       'The handler would answer by itself, before its effect is committed: use @Res({ passthrough: true }) and return the body.',
     );
   }
-}
-
-/**
- * Replaces the controller method by one that first notes that the handler began: what fails before (pipes, inner
- * interceptors) has decided nothing about the request. Everything decorators said about the method goes along.
- */
-function markBeginning(controller: Controller, name: string, method: Method): Method {
-  if ((method as { [MARKED]?: true })[MARKED]) return method;
-  const marked = function (this: unknown, ...args: unknown[]): unknown {
-    const attempt = currentContext()?.attempt;
-    if (attempt) attempt.handlerBegan = true;
-    return method.apply(this, args);
-  };
-  for (const key of Reflect.getMetadataKeys(method) as unknown[]) {
-    Reflect.defineMetadata(key, Reflect.getMetadata(key, method), marked);
-  }
-  Object.defineProperties(marked, {
-    ...Object.getOwnPropertyDescriptors(method),
-    [MARKED]: { value: true },
-  });
-  Object.defineProperty(controller.prototype, name, { value: marked, writable: true, configurable: true });
-  return marked;
 }

@@ -146,6 +146,11 @@ export class IdempotencyStore {
       throw new StaleAttemptError(attempt);
   }
 
+  /** Rolls back what the handler has written, for another run of it in the same attempt. */
+  async undoHandler(session: Session): Promise<void> {
+    await session.query({ text: this.sql.ROLLBACK_TO_SAVEPOINT });
+  }
+
   /** COMPLETE and COMMIT; a final error first rolls the handler's rows back. */
   complete(session: Session, outcome: CompletedAttempt): Promise<CommitResult> {
     const { sql } = this;

@@ -87,6 +87,8 @@ export class Session {
   /** The same for a call of the client that is not plain text and parameters. */
   run<T>(call: (client: Client) => Promise<T>): Promise<T> {
     if (this.#lostWith) return Promise.reject(this.#lostWith);
+    // Fail closed: the connection may be serving somebody else's transaction already.
+    if (this.#ended) return Promise.reject(new Error('the session has given its connection back'));
     const send = async (): Promise<T> => {
       this.#outstanding++;
       try {

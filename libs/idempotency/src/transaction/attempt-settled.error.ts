@@ -1,3 +1,6 @@
+/** What ends a handler's access to the attempt's transaction. */
+export type EndOfAccess = 'its attempt had settled' | 'an interceptor had run the handler again';
+
 /**
  * Thrown to code that uses the database through an attempt that is over: its transaction has been committed or rolled
  * back, so that the write could not be part of it. Await all work inside the handler, or run it through
@@ -5,9 +8,9 @@
  */
 export class AttemptSettledError extends Error {
   override readonly name = 'AttemptSettledError';
-  constructor(operation: string) {
+  constructor(operation: string, end: EndOfAccess) {
     super(
-      `A statement was issued by ${operation} after its attempt had settled; it was not run. ` +
+      `A statement was issued by ${operation} after ${end}; it was not run. ` +
         'Await all database work inside the handler, or wrap independent work in outsideAttempt(() => …).',
     );
   }
@@ -38,4 +41,19 @@ export class TransactionControlError extends Error {
 /** Transactions that overlap in a way a single connection cannot express. */
 export class InterleavedTransactionError extends Error {
   override readonly name = 'InterleavedTransactionError';
+}
+
+/**
+ * An interceptor ran the handler a second time, and what the first run wrote cannot be undone alone, because the
+ * interceptors had written, or opened a transaction, before it.
+ */
+export class RepeatedHandlerError extends Error {
+  override readonly name = 'RepeatedHandlerError';
+  constructor(operation: string) {
+    super(
+      `An interceptor ran the handler of ${operation} again after interceptors had written to the database or opened a ` +
+        'transaction; the attempt was rolled back. Write in the handler, or in outsideAttempt(() => …), or let the ' +
+        'client retry.',
+    );
+  }
 }

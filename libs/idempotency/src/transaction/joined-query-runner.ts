@@ -1,11 +1,11 @@
 import { type EntityManager, QueryFailedError, type QueryRunner } from 'typeorm';
-import type { Client } from 'pg';
-import { currentContext, runInContext } from './attempt-context.js';
+import { type AttemptContext, currentContext, runInContext } from './attempt-context.js';
 import {
   AttemptSettledError,
   InterleavedTransactionError,
   TransactionControlError,
 } from './attempt-settled.error.js';
+import type { HandlerRun } from './handler-run.js';
 import type { Scope } from './savepoint-stack.js';
 import type { TransactionAttempt } from './transaction-attempt.js';
 
@@ -40,21 +40,33 @@ function transactionControlIn(text: string): string | undefined {
 /** What is known to write nothing; everything else may. */
 const READS_ONLY = /^\s*(?:select|show|values|savepoint|release)\b/i;
 
+/** A fresh query runner, and where it joins. */
+export interface JoinedParts {
+  readonly attempt: TransactionAttempt;
+  readonly run: HandlerRun;
+  readonly runner: QueryRunner;
+}
+
 /**
  * Turns a fresh query runner of TypeORM into one that works on the attempt's connection, inside its transaction:
  *
  * - it never takes a connection of its own, so a pool of one is enough and no handler deadlocks on it;
  * - to TypeORM a transaction is active: `save()` opens none, and a nested `transaction()` is a savepoint;
  * - `release()` ends this runner only;
- * - after the attempt has settled it throws.
+ * - after the attempt has settled it throws, and so it does once the handler is run again.
  */
-export function joinedQueryRunner(attempt: TransactionAttempt, runner: QueryRunner): QueryRunner {
+export function joinedQueryRunner({ attempt, run, runner }: JoinedParts): QueryRunner {
   const internals = runner as unknown as RunnerInternals;
   /** The transaction this very runner has opened, if any. */
   let own: Scope | undefined;
   /** TypeORM's own SAVEPOINT, RELEASE and ROLLBACK TO: their place in the order is already settled. */
   let controlling = false;
-  const scopeNow = (): Scope => own ?? contextScope(attempt);
+  /** The context of a nested transaction's callback; in an interceptor's, a handler is still to be entered. */
+  const inside = (scope: Scope): AttemptContext => {
+    const context = currentContext();
+    return { attempt, run: context?.attempt === attempt ? context.run : run, scope };
+  };
+  const scopeNow = (): Scope => own ?? contextScope(attempt, run);
 
   internals.isTransactionActive = true;
   internals.transactionDepth = 1;
@@ -63,15 +75,16 @@ export function joinedQueryRunner(attempt: TransactionAttempt, runner: QueryRunn
       const text = typeof config === 'string' ? config : config.text;
       const control = controlling ? undefined : transactionControlIn(text);
       if (control !== undefined) return Promise.reject(new TransactionControlError(control));
-      const send = (): Promise<unknown> =>
-        attempt.session.run((client: Client) => client.query(config as string, values) as Promise<unknown>);
-      return attempt.track(() =>
+      const send = async (): Promise<unknown> => {
+        // Once more: it may have waited for a nested transaction, and after COMMIT it would be on its own.
+        run.assertActive();
+        return attempt.session.run((client) => client.query(config as string, values) as Promise<unknown>);
+      };
+      const mayWrite = !READS_ONLY.test(text);
+      return run.track(mayWrite, () =>
         controlling
           ? send()
-          : attempt.savepoints.run(
-              { scope: scopeNow(), own: own !== undefined, mayWrite: !READS_ONLY.test(text) },
-              send,
-            ),
+          : run.savepoints.run({ scope: scopeNow(), own: own !== undefined, mayWrite }, send),
       );
     },
   };
@@ -98,14 +111,14 @@ export function joinedQueryRunner(attempt: TransactionAttempt, runner: QueryRunn
   };
 
   const open = async (kind: 'callback' | 'explicit'): Promise<Scope> => {
-    attempt.assertActive();
+    run.assertActive();
     const parent = own;
-    const opened = await attempt.savepoints.push(scopeNow(), own !== undefined, kind);
+    const opened = await run.savepoints.push(scopeNow(), own !== undefined, kind);
     try {
       // Without an isolation level: a savepoint has none, and the attempt runs at READ COMMITTED.
       await control(() => start());
     } catch (error) {
-      attempt.savepoints.pop(opened, true);
+      run.savepoints.pop(opened, true);
       throw error;
     }
     own = opened;
@@ -114,13 +127,13 @@ export function joinedQueryRunner(attempt: TransactionAttempt, runner: QueryRunn
   };
   const parents = new Map<Scope, Scope | undefined>();
   const close = async (rolledBack: boolean): Promise<void> => {
-    attempt.assertActive();
+    run.assertActive();
     const scope = own;
     if (!scope) throw new TransactionControlError(rolledBack ? 'ROLLBACK' : 'COMMIT');
-    await attempt.savepoints.beforeEnd(scope);
+    await run.savepoints.beforeEnd(scope);
     await control(rolledBack ? rollback : commit);
     own = parents.get(scope);
-    attempt.savepoints.pop(scope, rolledBack);
+    run.savepoints.pop(scope, rolledBack);
   };
 
   runner.startTransaction = async (_isolation?: IsolationLevel) => void (await open('explicit'));
@@ -134,7 +147,7 @@ export function joinedQueryRunner(attempt: TransactionAttempt, runner: QueryRunn
     if (!callback) throw new TypeError('transaction() needs a callback');
     const scope = await open('callback');
     try {
-      const result = await runInContext({ attempt, scope }, () => callback(runner.manager));
+      const result = await runInContext(inside(scope), () => callback(runner.manager));
       await close(false);
       return result;
     } catch (error) {
@@ -158,7 +171,7 @@ function refusalIn(error: unknown): Error | undefined {
   return isOurs ? driverError : undefined;
 }
 
-function contextScope(attempt: TransactionAttempt): Scope {
+function contextScope(attempt: TransactionAttempt, run: HandlerRun): Scope {
   const context = currentContext();
-  return context?.attempt === attempt ? context.scope : attempt.savepoints.root;
+  return context?.attempt === attempt ? context.scope : run.savepoints.root;
 }

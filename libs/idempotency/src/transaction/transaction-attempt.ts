@@ -1,31 +1,44 @@
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import type { AttemptIdentity } from '../store/identity.js';
 import type { Session } from '../store/session.js';
-import { AttemptSettledError, UnfinishedWorkError } from './attempt-settled.error.js';
-import { runInContext } from './attempt-context.js';
+import { type AttemptContext, currentContext, runInContext } from './attempt-context.js';
+import { RepeatedHandlerError } from './attempt-settled.error.js';
 import type { Attempt } from './attempt.js';
+import { HandlerRun } from './handler-run.js';
 import { joinedQueryRunner } from './joined-query-runner.js';
-import { SavepointStack } from './savepoint-stack.js';
 
-/** How long a statement may wait for a nested transaction beside it before that counts as a deadlock of the handler. */
-const NESTED_WAIT_MS = 5_000;
+/** How a second run of the handler gets rid of what the first one wrote. The savepoint itself stays. */
+export type UndoHandler = (session: Session) => Promise<void>;
+
+export interface AttemptParts {
+  readonly identity: AttemptIdentity;
+  readonly number: number;
+  readonly session: Session;
+  readonly dataSource: DataSource;
+  readonly makeRunner: (mode: 'master') => QueryRunner;
+  readonly undoHandler: UndoHandler;
+}
 
 /** The handler's side of an attempt in transaction mode: one connection, one transaction, everything joins it. */
 export class TransactionAttempt implements Attempt {
-  readonly savepoints = new SavepointStack(NESTED_WAIT_MS);
-  /** Set when the controller method's own body was entered: pipes and inner interceptors run before it. */
-  handlerBegan = false;
-  #running = 0;
-  #settled = false;
-  #manager: EntityManager | undefined;
+  readonly identity: AttemptIdentity;
+  readonly number: number;
+  readonly session: Session;
+  readonly dataSource: DataSource;
+  #run: HandlerRun;
+  #began = false;
+  /** Whether what the handler wrote can be undone without undoing what was written before it. */
+  #undoable = true;
+  #failure: Error | undefined;
 
-  constructor(
-    readonly identity: AttemptIdentity,
-    readonly number: number,
-    readonly session: Session,
-    readonly dataSource: DataSource,
-    private readonly makeRunner: (mode: 'master') => QueryRunner,
-  ) {}
+  constructor(private readonly parts: AttemptParts) {
+    const { identity, number, session, dataSource } = parts;
+    this.identity = identity;
+    this.number = number;
+    this.session = session;
+    this.dataSource = dataSource;
+    this.#run = new HandlerRun(identity.operation);
+  }
 
   get key(): string {
     return this.identity.key;
@@ -36,50 +49,69 @@ export class TransactionAttempt implements Attempt {
   }
 
   get manager(): EntityManager {
-    return (this.#manager ??= this.queryRunner().manager);
+    const run = this.#runOfCaller();
+    return (run.manager ??= this.queryRunner().manager);
   }
 
-  get isSettled(): boolean {
-    return this.#settled;
+  /** Whether the controller method's own body was entered: pipes and inner interceptors run before it. */
+  get handlerBegan(): boolean {
+    return this.#began;
   }
 
   /** A query runner on the attempt's connection; every part of the handler gets one of its own. */
   queryRunner(): QueryRunner {
-    this.assertActive();
-    return joinedQueryRunner(this, this.makeRunner('master'));
+    const run = this.#runOfCaller();
+    run.assertActive();
+    return joinedQueryRunner({ attempt: this, run, runner: this.parts.makeRunner('master') });
   }
 
-  /** Runs the handler so that everything it calls joins this attempt. */
-  run<T>(handler: () => T): T {
-    return runInContext({ attempt: this, scope: this.savepoints.root }, handler);
+  /** Runs interceptors, pipes and the handler so that everything they call joins this attempt. */
+  run<T>(work: () => T): T {
+    return runInContext({ attempt: this, run: undefined, scope: this.#run.savepoints.root }, work);
   }
 
-  /** Counts a statement from being asked for to being answered, so that a handler cannot return before it. */
-  async track<T>(statement: () => Promise<T>): Promise<T> {
-    this.assertActive();
-    this.#running++;
-    try {
-      return await statement();
-    } finally {
-      this.#running--;
+  /**
+   * Enters the controller method's body. An idempotent method that another one calls in process is a part of that.
+   *
+   * When an inner interceptor calls the handler again, the effect of the attempt is that of its last run: what the
+   * one before wrote is rolled back first, and its code, should it still be going on, is shut out.
+   *
+   * @throws {RepeatedHandlerError} when the rollback would take more than the handler's own work; nothing is committed
+   *   then.
+   */
+  enter(context: AttemptContext, handler: () => unknown): unknown {
+    if (context.run) return handler();
+    if (this.#began) return this.#enterAgain(context, handler);
+    this.#began = true;
+    this.#undoable = this.#run.isUntouched;
+    return runInContext({ ...context, run: this.#run }, handler);
+  }
+
+  async #enterAgain(context: AttemptContext, handler: () => unknown): Promise<unknown> {
+    this.#run.assertActive();
+    if (!this.#undoable) {
+      this.#failure ??= new RepeatedHandlerError(this.identity.operation);
+      throw this.#failure;
     }
+    this.#run.end('an interceptor had run the handler again');
+    const run = (this.#run = new HandlerRun(this.identity.operation));
+    await this.parts.undoHandler(this.session);
+    run.assertActive();
+    return runInContext({ ...context, run, scope: run.savepoints.root }, handler);
   }
 
   /**
    * Ends the handler's access: whatever it still issues throws.
    *
-   * @returns why its rows must not be committed, although it returned: work it did not wait for may be half done.
+   * @returns why its rows must not be committed, although it returned.
    */
   settle(): Error | undefined {
-    const { operation } = this.identity;
-    this.#settled = true;
-    if (this.savepoints.poisonedBy) return this.savepoints.poisonedBy;
-    if (this.savepoints.isNested) return new UnfinishedWorkError(operation, 'a nested transaction');
-    if (this.#running > 0) return new UnfinishedWorkError(operation, `${this.#running} statement(s)`);
-    return undefined;
+    const unfinished = this.#run.end('its attempt had settled');
+    return this.#failure ?? unfinished;
   }
 
-  assertActive(): void {
-    if (this.#settled) throw new AttemptSettledError(this.identity.operation);
+  #runOfCaller(): HandlerRun {
+    const context = currentContext();
+    return (context?.attempt === this ? context.run : undefined) ?? this.#run;
   }
 }

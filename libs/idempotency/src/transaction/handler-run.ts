@@ -1,0 +1,56 @@
+import type { EntityManager } from 'typeorm';
+import { AttemptSettledError, type EndOfAccess, UnfinishedWorkError } from './attempt-settled.error.js';
+import { SavepointStack } from './savepoint-stack.js';
+
+/** How long a statement may wait for a nested transaction beside it before that counts as a deadlock of the handler. */
+const NESTED_WAIT_MS = 5_000;
+
+/**
+ * One call of the handler within an attempt, and what of the transaction belongs to it. There is a second call only
+ * when an inner interceptor makes one, as rxjs' `retry` does.
+ */
+export class HandlerRun {
+  readonly savepoints = new SavepointStack(NESTED_WAIT_MS);
+  /** What the attempt's `manager` gives to this run. */
+  manager: EntityManager | undefined;
+  #running = 0;
+  #wrote = false;
+  #ended: EndOfAccess | undefined;
+
+  constructor(private readonly operation: string) {}
+
+  /** Nothing in the transaction that a rollback to its beginning would take from somebody else. */
+  get isUntouched(): boolean {
+    return !this.#wrote && !this.savepoints.isNested;
+  }
+
+  /** Counts a statement from being asked for to being answered, so that a handler cannot return before it. */
+  async track<T>(mayWrite: boolean, statement: () => Promise<T>): Promise<T> {
+    this.assertActive();
+    this.#wrote ||= mayWrite;
+    this.#running++;
+    try {
+      return await statement();
+    } finally {
+      this.#running--;
+    }
+  }
+
+  /**
+   * Ends the run's access to the transaction: whatever its code still issues throws.
+   *
+   * @returns why its rows must not be committed, although it returned: work it did not wait for may be half done.
+   */
+  end(because: EndOfAccess): Error | undefined {
+    this.#ended ??= because;
+    if (this.savepoints.poisonedBy) return this.savepoints.poisonedBy;
+    if (this.savepoints.isNested) return new UnfinishedWorkError(this.operation, 'a nested transaction');
+    if (this.#running > 0) return new UnfinishedWorkError(this.operation, `${this.#running} statement(s)`);
+    return undefined;
+  }
+
+  /** @throws {AttemptSettledError} once the run has ended. */
+  assertActive(): void {
+    if (this.#ended) throw new AttemptSettledError(this.operation, this.#ended);
+  }
+}
