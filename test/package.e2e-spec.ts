@@ -134,6 +134,7 @@ describe('the package', () => {
         'IdempotencyProblem',
         'IdempotencyRecordEntity',
         'InterleavedTransactionError',
+        'RepeatedHandlerError',
         'TransactionControlError',
         'UnfinishedWorkError',
         'idempotencyChannel',
