@@ -42,6 +42,8 @@ describe.each([
   const env = { PIPELINE: pipeline, HTTP_PLATFORM: platform };
   let database: TestDatabase;
   let survivor: CartProcess;
+  /** Milliseconds from each kill to the answer of its retry. */
+  const freed: number[] = [];
 
   const add = (url: string, key: string, headers: Record<string, string> = {}): Promise<Answer> =>
     send(`${url}/carts/user-${key}/items`, {
@@ -57,6 +59,10 @@ describe.each([
   afterAll(async () => {
     await survivor.end();
     await database.drop();
+    const sorted = freed.toSorted((a, b) => a - b).map(Math.round);
+    console.log(
+      `${sorted.length} kills; retry answered after ${sorted[sorted.length >> 1]} ms (median), ${sorted.at(-1)} ms (longest)`,
+    );
   });
 
   it.each(POINTS)(
@@ -82,6 +88,7 @@ describe.each([
           return answer.status === 409 ? undefined : answer;
         });
         const freeAfter = performance.now() - killedAt;
+        freed.push(freeAfter);
 
         const [item] = await database.rows('SELECT quantity FROM cart_items WHERE user_id = $1', [
           `user-${key}`,

@@ -14,8 +14,10 @@ import {
   Post,
   Put,
   Query,
+  Scope,
   VersioningType,
 } from '@nestjs/common';
+import { REQUEST } from '@nestjs/core';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import { Idempotent } from 'nestjs-pg-idempotency';
 import type { DataSource } from 'typeorm';
@@ -171,6 +173,25 @@ abstract class BaseController {
   }
 }
 
+/** Made anew for each request, as what it is given of it. */
+@Controller({ path: 'per-request', scope: Scope.REQUEST })
+class PerRequestController {
+  static made = 0;
+
+  constructor(
+    @Inject(Effects) private readonly effects: Effects,
+    @Inject(REQUEST) private readonly request: { headers: Record<string, string> },
+  ) {
+    PerRequestController.made++;
+  }
+
+  @Post()
+  @Idempotent()
+  add(): Promise<object> {
+    return this.effects.add(this.request.headers['x-note']);
+  }
+}
+
 @Controller('first')
 class FirstController extends BaseController {
   @Post('overridden')
@@ -262,7 +283,13 @@ describe.each(PLATFORMS)('identity of a request on %s', (platform) => {
       databaseUrl: database.url,
       platform,
       providers: [Effects],
-      controllers: [OrdersController, CoveredController, FirstController, SecondController],
+      controllers: [
+        OrdersController,
+        CoveredController,
+        FirstController,
+        SecondController,
+        PerRequestController,
+      ],
       poolSize: 5,
       idempotency: { reapInterval: false },
       ...options,
@@ -848,6 +875,17 @@ describe.each(PLATFORMS)('identity of a request on %s', (platform) => {
       await post('/second/undecorated', 'k');
       expect(await counts()).toEqual({ effects: 3, records: 1 });
     });
+  });
+
+  it('is the same for a controller that is made anew for each request', async () => {
+    const before = PerRequestController.made;
+    const headers = { 'x-note': 'from the request' };
+    const first = await post('/per-request', 'k', { headers });
+    const again = await post('/per-request', 'k', { headers });
+    expect(await counts()).toEqual({ effects: 1, records: 1 });
+    expect(PerRequestController.made - before).toBe(2);
+    expect(first.json()).toMatchObject({ note: 'from the request' });
+    expectReplay(again, first);
   });
 
   describe('behind a global prefix and versions in the path', () => {

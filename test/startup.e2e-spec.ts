@@ -105,15 +105,17 @@ function typeOrm(options: { name?: string; url?: string } & Partial<DataSourceOp
 interface Boot {
   readonly imports?: (DynamicModule | Type)[];
   readonly controllers?: Type[];
+  readonly providers?: Type[];
   readonly platform?: Platform;
 }
 
 async function boot({
   imports = [typeOrm(), IdempotencyModule.forRoot({})],
   controllers = [],
+  providers = [],
   platform = 'express',
 }: Boot) {
-  @Module({ imports, controllers })
+  @Module({ imports, controllers, providers })
   class RootModule {}
   const log = new RecordingLogger();
   const compiled = await Test.createTestingModule({ imports: [RootModule] })
@@ -602,6 +604,34 @@ describe.each(PLATFORMS)('a route whose answer cannot be recorded, on %s', (plat
     }
   }
 
+  @Controller('forgetful')
+  class Forgetful {
+    @Idempotent()
+    add(): object {
+      return {};
+    }
+  }
+  class Service {
+    @Idempotent()
+    charge(): void {}
+  }
+  class Heir extends Service {}
+  @Idempotent()
+  class DecoratedService {
+    charge(): void {}
+  }
+  @Controller('helpful')
+  @Idempotent()
+  class Helpful {
+    @Post()
+    add(): object {
+      return this.help();
+    }
+    help(): object {
+      return {};
+    }
+  }
+
   it.each<[string, Type, RegExp]>([
     [
       '@Res()',
@@ -615,6 +645,28 @@ describe.each(PLATFORMS)('a route whose answer cannot be recorded, on %s', (plat
     ['@Res() in a decorated class', ClassTakesResponse, /^@Idempotent\(\) on ClassTakesResponse\.add: /],
   ])('fails the start: %s', async (_what, controller, message) => {
     expect((await faultOf({ controllers: [controller], platform })).message).toMatch(message);
+  });
+
+  it.each<[string, { controllers?: Type[]; providers?: Type[] }, RegExp]>([
+    [
+      'a method of a controller without @Post()',
+      { controllers: [Forgetful] },
+      /^@Idempotent\(\) on Forgetful\.add: received 'a method that is no HTTP route'\. Only POST and PATCH routes/,
+    ],
+    ['a method of a service', { providers: [Service] }, /^@Idempotent\(\) on Service\.charge: received /],
+    [
+      'a method that a service inherits',
+      { providers: [Heir] },
+      /^@Idempotent\(\) on Heir\.charge: received /,
+    ],
+    ['a service', { providers: [DecoratedService] }, /^@Idempotent\(\) on DecoratedService: received /],
+  ])('fails the start where it is no route: %s', async (_what, parts, message) => {
+    expect((await faultOf({ ...parts, platform })).message).toMatch(message);
+  });
+
+  it('is left alone in a decorated class when it is no route, and in a controller that is a provider too', async () => {
+    const { post } = await boot({ controllers: [Helpful], providers: [Helpful], platform });
+    expect((await post('/helpful')).status).toBe(201);
   });
 
   it('is left alone in a decorated class when it is a stream of events, which is a GET', async () => {

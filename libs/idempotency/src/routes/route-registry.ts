@@ -52,17 +52,46 @@ export class RouteRegistry {
         this.#registerRoute(controller, name, defaults);
       }
     }
+    for (const { metatype } of this.discovery.getProviders()) this.#refuseProvider(metatype);
+  }
+
+  /** Resolvers, gateways, services: nothing would look at the decorator there, and every retry would run. */
+  #refuseProvider(provider: unknown): void {
+    if (typeof provider !== 'function' || typeof provider.prototype !== 'object') return;
+    const prototype = provider.prototype as Record<string, Method> | null;
+    if (prototype === null) return;
+    const owner = provider as unknown as Controller;
+    const names = this.scanner.getAllMethodNames(prototype);
+    const isRoute = (name: string): boolean =>
+      readRoute(owner, name, prototype[name] as Method) !== undefined;
+    if (this.#optionsOf(owner) && !names.some(isRoute)) {
+      refuse(owner.name, 'a class without HTTP routes', NO_ROUTE);
+    }
+    for (const name of names) {
+      if (this.#optionsOf(prototype[name]) && !isRoute(name)) {
+        refuse(`${owner.name}.${name}`, 'a method that is no HTTP route', NO_ROUTE);
+      }
+    }
+  }
+
+  #optionsOf(target: unknown): IdempotentOptions | undefined {
+    if (typeof target !== 'function') return undefined;
+    return this.reflector.get<IdempotentOptions | undefined>(IDEMPOTENT_METADATA, target as Method);
   }
 
   #registerRoute(controller: Controller, name: string, defaults: IdempotencyModuleOptions): void {
     const method = (controller.prototype as Record<string, Method>)[name];
     if (typeof method !== 'function') return;
     const route = readRoute(controller, name, method);
-    if (!route) return;
-    const ofClass = this.reflector.get<IdempotentOptions | undefined>(IDEMPOTENT_METADATA, controller);
-    const ofMethod = this.reflector.get<IdempotentOptions | undefined>(IDEMPOTENT_METADATA, method);
+    const ofClass = this.#optionsOf(controller);
+    const ofMethod = this.#optionsOf(method);
     if (!ofClass && !ofMethod) return;
     const where = `${controller.name}.${name}`;
+    if (!route) {
+      // Helpers of a decorated class are no routes either.
+      if (ofMethod) refuse(where, 'a method that is no HTTP route', NO_ROUTE);
+      return;
+    }
     if (!KEYED_METHODS.has(route.method)) {
       // Safe and idempotent methods need no key; Stripe ignores it there too.
       if (ofMethod) {
@@ -98,21 +127,27 @@ function defined(options: IdempotentOptions | undefined): IdempotentOptions {
   return Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
 }
 
+const NO_ROUTE =
+  'Only POST and PATCH routes of HTTP controllers are protected: take the decorator away, or move it to the route.';
+
+function refuse(where: string, received: string, fix: string): never {
+  throw new IdempotencyConfigurationError({ option: `@Idempotent() on ${where}`, received, fix });
+}
+
 /** Fail closed: an answer that bypasses the interceptor would leave a record without it, and its key in flight. */
 function refuseUnrecordable(where: string, route: RouteFacts): void {
-  const refuse = (received: string, fix: string): never => {
-    throw new IdempotencyConfigurationError({ option: `@Idempotent() on ${where}`, received, fix });
-  };
   if (route.isSse)
-    refuse('@Sse()', 'A stream of events cannot be recorded and replayed: take one of them away.');
+    refuse(where, '@Sse()', 'A stream of events cannot be recorded and replayed: take one of them away.');
   if (route.isRendered) {
     refuse(
+      where,
       '@Render()',
       'A rendered page is made after the answer is recorded: return its data, or its HTML, instead.',
     );
   }
   if (route.handlesResponse) {
     refuse(
+      where,
       '@Res() or @Next() without passthrough',
       'The handler would answer by itself, before its effect is committed: use @Res({ passthrough: true }) and return the body.',
     );
