@@ -105,5 +105,22 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         text: `{"charged":"${key}"}`,
       });
     });
+
+    it('answers 503 outcome unknown when the record was deleted before it could be asked', async () => {
+      const key = randomUUID();
+      const met = proxy.faultNextCommit('swallow-answer');
+      const deletion = (async () => {
+        await met;
+        proxy.setDown(true);
+        await database.rows('DELETE FROM idempotency_keys WHERE key = $1', [key]);
+        proxy.setDown(false);
+      })();
+      const first = await charge(key);
+      await deletion;
+
+      expect(resolutions()).toEqual(['unresolved']);
+      expect(first.status).toBe(503);
+      expect(first.json()).toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
+    });
   },
 );

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { DataSource } from 'typeorm';
 import type { IdempotencyEvent } from '../events/idempotency-event.js';
 import { failpoint } from '../failpoint.js';
@@ -14,13 +13,11 @@ import { Deadline } from './deadline.js';
 import { InFlightRegistry, type SharedOutcome } from './in-flight.registry.js';
 import type { EngineOutcome, HandlerOutcome } from './outcomes.js';
 import type { AttemptPolicy, EngineSettings } from './policy.js';
+import { resolveOutcome } from './unknown-outcome.js';
 import { WaiterSlots } from './waiter-slots.js';
 
 /** How long a settled attempt may take to write its record and commit. */
 const COMMIT_TIMEOUT_MS = 30_000;
-/** How long an unknown outcome is asked after before the caller is told to come back. */
-const RESOLVE_TIMEOUT_MS = 5_000;
-const RESOLVE_INTERVAL_MS = 100;
 /** How long the answer to a lost attempt may be held up by giving the attempt back. */
 const GIVE_BACK_TIMEOUT_MS = 1_000;
 
@@ -283,13 +280,7 @@ export class IdempotencyEngine {
   async #resolve(attempt: TransactionAttempt, cause: unknown): Promise<EngineOutcome> {
     attempt.session.destroy(cause instanceof Error ? cause : new ConnectionLostError(String(cause)));
     const { identity, number } = attempt;
-    const deadline = new Deadline(RESOLVE_TIMEOUT_MS);
-    let resolution: 'committed' | 'rolled-back' | 'unresolved' = 'unresolved';
-    // The database may be restarting: ask again until it answers.
-    while (resolution === 'unresolved' && !deadline.isOver) {
-      resolution = await this.#ask(identity, number, deadline);
-      if (resolution === 'unresolved') await deadline.race(delay(RESOLVE_INTERVAL_MS));
-    }
+    const resolution = await resolveOutcome(this.parts.store, { keyHash: identity.keyHash, attempt: number });
     this.#emit({ type: 'unknown', attempt: number, resolution, ...named(identity) });
     switch (resolution) {
       case 'committed':
@@ -298,26 +289,6 @@ export class IdempotencyEngine {
         return { kind: 'failed', reason: 'attempt-lost', cause };
       case 'unresolved':
         return { kind: 'failed', reason: 'outcome-unknown', cause };
-    }
-  }
-
-  async #ask(
-    { keyHash }: AttemptIdentity,
-    attempt: number,
-    deadline: Deadline,
-  ): Promise<'committed' | 'rolled-back' | 'unresolved'> {
-    const waitMs = Math.max(1, Math.ceil(deadline.remainingMs));
-    let session: Session | undefined;
-    try {
-      session = await this.parts.store.open(waitMs);
-      return await session.within(
-        waitMs + 1_000,
-        this.parts.store.settled(session, keyHash, attempt, waitMs),
-      );
-    } catch {
-      return 'unresolved';
-    } finally {
-      void session?.rollbackAndRelease(RESOLVE_TIMEOUT_MS);
     }
   }
 

@@ -202,14 +202,14 @@ export class IdempotencyStore {
 
   /**
    * What became of `attempt` after the answer to its COMMIT was lost. Waits at most `waitMs` for the old transaction
-   * to end.
+   * to end. `'gone'`: the record was deleted meanwhile, and with it the only witness.
    */
   async settled(
     session: Session,
     keyHash: Buffer,
     attempt: number,
     waitMs: number,
-  ): Promise<'committed' | 'rolled-back'> {
+  ): Promise<'committed' | 'rolled-back' | 'gone'> {
     const { sql } = this;
     const results = await flush(session, [
       { text: sql.BEGIN },
@@ -221,10 +221,9 @@ export class IdempotencyStore {
     if (failed) throw failed.reason;
     const { rows } = (results[2] as PromiseFulfilledResult<QueryResult<{ status: string; attempt: number }>>)
       .value;
-    const row = rows[0];
-    return row !== undefined && row.attempt === attempt && row.status !== 'pending'
-      ? 'committed'
-      : 'rolled-back';
+    const [row] = rows;
+    if (!row) return 'gone';
+    return row.attempt === attempt && row.status !== 'pending' ? 'committed' : 'rolled-back';
   }
 }
 
