@@ -2,7 +2,7 @@
 //
 // - a relative link or its anchor leads nowhere, or the text of a link to a test is neither the file's name nor in it;
 // - an error code, an event type or an option is missing where it is to be described, or docs/options.md is stale;
-// - an `npm run` script that is named does not exist;
+// - an `npm run` script that is named does not exist, or the cart's environment is another than its README lists;
 // - a TypeScript snippet (a block marked `ts`) does not compile. A comment `<!-- with … -->` in front of a block holds
 //   what the block needs to compile and its reader does not.
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
@@ -22,6 +22,7 @@ checkLinks();
 checkCodes();
 checkEvents();
 checkScripts();
+checkEnvironment();
 checkSnippets();
 if (readFileSync(OPTIONS_PAGE, 'utf8') !== (await optionsPage())) {
   report(pageAt('docs/options.md'), 1, 'is stale: run `npm run docs:options`');
@@ -44,6 +45,7 @@ function pageFiles() {
     ...markdown('.', false),
     ...markdown('docs', true),
     join(root, 'libs/idempotency/README.md'),
+    join(root, 'apps/cart/README.md'),
   ].toSorted();
 }
 
@@ -161,6 +163,21 @@ function checkEvents() {
   );
   for (const type of types) {
     if (!page.text.includes(`| \`${type}\``)) report(page, 1, `the event ${type} has no row`);
+  }
+}
+
+/** The table of variables in the cart's README, against those that its configuration reads. */
+function checkEnvironment() {
+  const page = pageAt('apps/cart/README.md');
+  const read = collect(sourceOf('apps/cart/src/config.ts'), (node) => {
+    const [first] = ts.isCallExpression(node) ? node.arguments : [];
+    const name = ts.isElementAccessExpression(node) ? node.argumentExpression : first;
+    return name && ts.isStringLiteral(name) && /^[A-Z_]+$/.test(name.text) ? name.text : undefined;
+  });
+  const listed = [...matches(page.text, /^\| `([A-Z_]+)`/gm)].map(({ match }) => match[1]);
+  for (const name of new Set([...read, ...listed])) {
+    if (!listed.includes(name)) report(page, 1, `the variable ${name} has no row`);
+    if (!read.includes(name)) report(page, 1, `nothing reads the variable ${name}`);
   }
 }
 

@@ -77,6 +77,7 @@ function runTest(spec, test) {
     '-t',
     pattern,
     '--reporter=json',
+    '--bail=1',
     `--outputFile=${report}`,
   ];
   spawnSync(process.execPath, [join(root, 'node_modules/vitest/vitest.mjs'), ...args], {
