@@ -4,7 +4,7 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { Idempotent } from 'nestjs-pg-idempotency';
 import pg from 'pg';
 import type { DataSource } from 'typeorm';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, inject } from 'vitest';
 import { idempotencySql } from '../libs/idempotency/src/store/idempotency.sql.js';
 import { migrationSql } from '../libs/idempotency/src/store/migrations/migrator.js';
 import { startApp, type TestApp } from './support/app.js';
@@ -12,7 +12,7 @@ import { createDatabase, type TestDatabase } from './support/database.js';
 import { type Answer, send } from './support/http.js';
 import { until } from './support/until.js';
 
-const sql = idempotencySql('"idempotency_keys"', 180000);
+const sql = idempotencySql('"idempotency_keys"', inject('postgresVersion'));
 const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();
 
 interface Locked {

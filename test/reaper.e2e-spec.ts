@@ -3,7 +3,7 @@ import { InjectDataSource } from '@nestjs/typeorm';
 import { Idempotent, type IdempotencyEvent, IdempotencyEvents } from 'nestjs-pg-idempotency';
 import pg from 'pg';
 import type { DataSource } from 'typeorm';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, inject } from 'vitest';
 import { acquire } from '../libs/idempotency/src/engine/acquire.js';
 import { ExpiredRecordReaper } from '../libs/idempotency/src/reaper/expired-record.reaper.js';
 import { IdempotencyStore } from '../libs/idempotency/src/store/idempotency.store.js';
@@ -81,7 +81,7 @@ function makeReaper({ batch = 1_000, table = 'idempotency_keys', settings = '' }
     },
   };
   const events: IdempotencyEvent[] = [];
-  const store = new IdempotencyStore(table, source, 180000);
+  const store = new IdempotencyStore(table, source, inject('postgresVersion'));
   const reaper = new ExpiredRecordReaper(
     store,
     { intervalMs: undefined, batch, acquireTimeoutMs: 10_000 },

@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, inject } from 'vitest';
 import type { AttemptIdentity } from '../libs/idempotency/src/store/identity.js';
 import { IdempotencyStore, StaleAttemptError } from '../libs/idempotency/src/store/idempotency.store.js';
 import { migrate } from '../libs/idempotency/src/store/migrations/migrator.js';
@@ -40,7 +40,7 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         const client = await pool.connect();
         return { client: client as unknown as pg.Client, release: (error) => client.release(error) };
       };
-      store = new IdempotencyStore('idempotency_keys', { connect }, 180000);
+      store = new IdempotencyStore('idempotency_keys', { connect }, inject('postgresVersion'));
       const session = await store.open(5_000);
       await migrate(session, 'idempotency_keys');
       session.release();
@@ -156,12 +156,32 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
 
       it('bounds its own transaction on the server', async () => {
         const session = await owner();
+        const bound = inject('postgresVersion') >= 170000 ? 'transaction_timeout' : 'statement_timeout';
         const { rows } = await session.query({
           text: `SELECT current_setting('idle_in_transaction_session_timeout') AS idle,
-                      current_setting('transaction_timeout') AS total, current_setting('lock_timeout') AS lock,
+                      current_setting('${bound}') AS busy, current_setting('lock_timeout') AS lock,
                       current_setting('transaction_isolation') AS isolation`,
         });
-        expect(rows).toEqual([{ idle: '1min', total: '1min', lock: '0', isolation: 'read committed' }]);
+        const busy = inject('postgresVersion') >= 170000 ? '1min' : '61s';
+        expect(rows).toEqual([{ idle: '1min', busy, lock: '0', isolation: 'read committed' }]);
+      });
+
+      it.each([
+        ['0', '61s'],
+        ['250ms', '250ms'],
+        ['10min', '61s'],
+      ])('bounds its statements before PostgreSQL 17: statement_timeout of %s is %s', async (own, bound) => {
+        const before17 = new IdempotencyStore('idempotency_keys', store.source, 160000);
+        const session = await open();
+        await session.query({ text: `SET statement_timeout = '${own}'` });
+        const { kind } = await before17.claim(session, identity, POLICY);
+        const { rows } = await session.query({ text: 'SHOW statement_timeout' });
+        await session.query({ text: 'ROLLBACK' });
+        const { rows: after } = await session.query({ text: 'SHOW statement_timeout' });
+        session.destroy(new Error('its settings are not for others'));
+        expect(kind).toBe('locked');
+        expect(rows).toEqual([{ statement_timeout: bound }]);
+        expect(after).toEqual([{ statement_timeout: own }]);
       });
     });
 

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { rmSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../../apps/cart/src/database/embedded-postgres.js';
 
@@ -9,16 +10,23 @@ declare module 'vitest' {
   interface ProvidedContext {
     /** Superuser URL of the test server's `postgres` database. */
     postgresUrl: string;
+    /** Its `server_version_num`, as 180004. */
+    postgresVersion: number;
   }
 }
 
 /**
  * One real PostgreSQL for all end-to-end tests, in a directory that goes with it; each test file makes databases of
- * its own. The library and the cart are compiled too: the tests that kill processes run what `npm run build` makes.
+ * its own. `TEST_POSTGRES_URL` names another server to run them on, as its superuser. The library and the cart are compiled too: the tests that kill processes run what `npm run build` makes.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   for (const config of ['libs/idempotency/tsconfig.lib.json', 'apps/cart/tsconfig.app.json']) {
     execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', config], { stdio: 'inherit' });
+  }
+  const url = process.env['TEST_POSTGRES_URL'];
+  if (url !== undefined) {
+    await provide(project, url);
+    return async () => undefined;
   }
   const dataDir = mkdtempSync(join(tmpdir(), 'idempotency-test-'));
   const server = await startEmbeddedPostgres({
@@ -26,9 +34,20 @@ export default async function setup(project: TestProject): Promise<() => Promise
     // fsync off: tests kill application processes and backends, not the machine; it makes them three times as fast.
     settings: { max_connections: 400, fsync: 'off', shared_buffers: '256MB' },
   });
-  project.provide('postgresUrl', server.url);
+  await provide(project, server.url);
   return async () => {
     await server.stop('immediate');
     rmSync(dataDir, { recursive: true, force: true });
   };
+}
+
+async function provide(project: TestProject, url: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  const { rows } = await client.query<{ version: number }>(
+    `SELECT current_setting('server_version_num')::int AS version`,
+  );
+  await client.end();
+  project.provide('postgresUrl', url);
+  project.provide('postgresVersion', rows[0]?.version ?? 0);
 }

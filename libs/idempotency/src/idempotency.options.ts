@@ -65,8 +65,8 @@ export interface IdempotentOptions {
 
   /**
    * How long one attempt may take. When it is over the attempt's transaction is rolled back, the caller gets 503, and
-   * the key is free. The database enforces it too (`idle_in_transaction_session_timeout`; on PostgreSQL 17 and later
-   * also `transaction_timeout`), so that a frozen process cannot hold a key. Too short: slow handlers never finish.
+   * the key is free. The database enforces it too (`idle_in_transaction_session_timeout` and `transaction_timeout`;
+   * before PostgreSQL 17 `statement_timeout`), so that a frozen process cannot hold a key. Too short: slow handlers never finish.
    * Too long: a frozen owner blocks its key for that long.
    * @default '60s'
    */

@@ -24,13 +24,19 @@ ON CONFLICT (key_hash) DO NOTHING`;
 
   /**
    * Server-side bounds of the attempt, set only when the row is ours, for this transaction only: a frozen owner cannot
-   * hold its key. `transaction_timeout` exists since PostgreSQL 17.
+   * hold its key, neither between two statements nor in one. `transaction_timeout` exists since PostgreSQL 17; before,
+   * one statement is bounded, by the application's own `statement_timeout` where that is shorter; a second later than
+   * the owner gives up itself, which must not look like an error of its statement.
    */
-  const BOUNDS =
+  const IN_STATEMENT =
     serverVersion >= 170000
-      ? `set_config('idle_in_transaction_session_timeout', $3::text, true),
-       set_config('transaction_timeout', $3::text, true)`
-      : `set_config('idle_in_transaction_session_timeout', $3::text, true)`;
+      ? `set_config('transaction_timeout', $3::text, true)`
+      : `set_config('statement_timeout',
+         CASE WHEN current_setting('statement_timeout')::interval > interval '0'
+               AND current_setting('statement_timeout')::interval < $3::text::float8 * interval '1 millisecond'
+              THEN current_setting('statement_timeout') ELSE least($3::text::bigint + 1000, 2147483647)::text END, true)`;
+  const BOUNDS = `set_config('idle_in_transaction_session_timeout', $3::text, true),
+       ${IN_STATEMENT}`;
 
   /**
    * Takes the row when nobody holds it. Its lock is the proof that the owner is alive: PostgreSQL drops it with the
