@@ -1,4 +1,3 @@
-import 'reflect-metadata';
 import { randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
 import {
@@ -85,13 +84,8 @@ describe.each(PLATFORMS)('results on %s', (platform) => {
   afterEach(() => app.quiet());
   afterAll(() => app.close());
 
-  const play = (script: Script): string => {
-    const label = randomUUID();
-    app.stage.play(label, script);
-    return label;
-  };
-  const post = (path: string, label: string): Promise<Answer> =>
-    app.post(`${path}/${label}`, { key: label, body: { label } });
+  const play = (script: Script): string => app.play(script);
+  const post = (path: string, label: string): Promise<Answer> => app.postTo(path, label);
   const effectOf = async (label: string): Promise<{ effects: number; runs: number }> => ({
     effects: await app.effects(label),
     runs: app.stage.runs(label),

@@ -141,7 +141,7 @@ export const MUTANTS = [
     file: 'store/idempotency.store.ts',
     find: 'await session.query({ text: this.sql.ROLLBACK_TO_SAVEPOINT });\n  }',
     replace: 'await session.query({ text: this.sql.SAVEPOINT });\n  }',
-    spec: 'test/outcomes.e2e-spec.ts',
+    spec: 'test/handlers.e2e-spec.ts',
     test: 'has its effect once when an inner interceptor runs the handler again',
   },
   {

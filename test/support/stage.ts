@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import {
   applyDecorators,
   Body,
@@ -123,6 +124,12 @@ export function scripted(path: string, ...decorators: MethodDecorator[]): Type {
   return ScriptedController;
 }
 
+/** What a client acts on. */
+export const outline = ({ status, text }: Answer): { status: number; text: string } => ({ status, text });
+
+/** The `code` of a problem document. */
+export const problemCode = (answer: Answer): unknown => answer.json()['code'];
+
 /** A row of `idempotency_keys`, as far as tests look at it. */
 export interface RecordRow extends QueryResultRow {
   readonly key_hash: Buffer;
@@ -152,6 +159,10 @@ export interface StagedApp {
   readonly databaseUrl: string;
   rows<Row extends QueryResultRow = QueryResultRow>(text: string, values?: unknown[]): Promise<Row[]>;
   post(path: string, options?: PostOptions): Promise<Answer>;
+  /** Gives a script a label of its own. */
+  play(script: Script): string;
+  /** Posts to the route of a label's script, with the label as the key and in the body. */
+  postTo(path: string, label: string, headers?: Record<string, string>): Promise<Answer>;
   /** How many rows the label left in the ledger. */
   effects(label: string): Promise<number>;
   /** The label's notes in the ledger, in order of writing. */
@@ -190,6 +201,12 @@ export async function openStage(options: StageOptions): Promise<StagedApp> {
     );
   const records = (key: string): Promise<RecordRow[]> =>
     rows<RecordRow>('SELECT * FROM idempotency_keys WHERE key = $1 ORDER BY scope', [key]);
+  const stage = app.get(Stage);
+  const post = (path: string, { key, body, headers }: PostOptions = {}): Promise<Answer> =>
+    send(`${url}/${path}`, {
+      body,
+      headers: { ...(key === undefined ? {} : { 'idempotency-key': key }), ...headers },
+    });
   return {
     url,
     app,
@@ -198,12 +215,14 @@ export async function openStage(options: StageOptions): Promise<StagedApp> {
     rows,
     notes,
     records,
-    stage: app.get(Stage),
-    post: (path, { key, body, headers } = {}) =>
-      send(`${url}/${path}`, {
-        body,
-        headers: { ...(key === undefined ? {} : { 'idempotency-key': key }), ...headers },
-      }),
+    stage,
+    post,
+    play: (script) => {
+      const label = randomUUID();
+      stage.play(label, script);
+      return label;
+    },
+    postTo: (path, label, headers = {}) => post(`${path}/${label}`, { key: label, headers, body: { label } }),
     effects: async (label) => (await notes(label)).length,
     record: async (key) => {
       const found = await records(key);
