@@ -13,7 +13,18 @@ import {
   UseInterceptors,
 } from '@nestjs/common';
 import { Idempotent } from 'nestjs-pg-idempotency';
-import { catchError, defer, from, lastValueFrom, type Observable, of, retry, timeout } from 'rxjs';
+import {
+  catchError,
+  defer,
+  from,
+  lastValueFrom,
+  mergeMap,
+  type Observable,
+  of,
+  retry,
+  throwError,
+  timeout,
+} from 'rxjs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { PLATFORMS } from './support/app.js';
 import type { Answer } from './support/http.js';
@@ -55,7 +66,7 @@ class ImpatientInterceptor implements NestInterceptor {
   }
 }
 
-/** Works in the transaction itself, and then runs the handler up to two times. */
+/** Works in the transaction itself, and runs the handler up to two times. */
 @Injectable()
 class WorkingInterceptor implements NestInterceptor {
   constructor(@Inject(Stage) private readonly stage: Stage) {}
@@ -67,7 +78,13 @@ class WorkingInterceptor implements NestInterceptor {
     if (path === 'transactional') {
       return from(this.stage.dataSource.transaction(() => lastValueFrom(twice())));
     }
-    await this.stage.ledger.insert({ label, note: 'by the interceptor' });
+    const note = (): Promise<unknown> => this.stage.ledger.insert({ label, note: 'by the interceptor' });
+    if (path === 'noting') {
+      const noteFailure = (error: unknown): Observable<never> =>
+        from(note()).pipe(mergeMap(() => throwError(() => error)));
+      return next.handle().pipe(catchError(noteFailure), retry(1));
+    }
+    await note();
     return path === 'forgiving' ? twice().pipe(catchError(() => of({ forgiven: true }))) : twice();
   }
 }
@@ -87,6 +104,7 @@ describe.each(SETUPS)('handlers on $platform, pipeline: $pipeline', (setup) => {
         scripted('impatient', Idempotent(), UseInterceptors(ImpatientInterceptor)),
         scripted('writing', Idempotent(), UseInterceptors(WorkingInterceptor)),
         scripted('transactional', Idempotent(), UseInterceptors(WorkingInterceptor)),
+        scripted('noting', Idempotent(), UseInterceptors(WorkingInterceptor)),
         scripted('forgiving', Idempotent(), UseInterceptors(WorkingInterceptor)),
       ],
     });
@@ -247,8 +265,8 @@ describe.each(SETUPS)('handlers on $platform, pipeline: $pipeline', (setup) => {
     });
   });
 
-  it.each(['writing', 'transactional', 'forgiving'])(
-    'commits nothing when a /%s interceptor had worked in the transaction before it runs the handler again',
+  it.each(['writing', 'transactional', 'noting', 'forgiving'])(
+    'commits nothing when a /%s interceptor has worked in the transaction and runs the handler again',
     async (path) => {
       const label = play(async ({ write, run }) => {
         await write(`run ${run}`);
@@ -262,7 +280,7 @@ describe.each(SETUPS)('handlers on $platform, pipeline: $pipeline', (setup) => {
       expect((await app.record(label)).last_error).toMatch(/^RepeatedHandlerError: An interceptor ran/);
       const retried = await post(path, label);
       expect(await app.notes(label)).toEqual(
-        path === 'transactional' ? ['run 2'] : ['by the interceptor', 'run 2'],
+        ['transactional', 'noting'].includes(path) ? ['run 2'] : ['by the interceptor', 'run 2'],
       );
       expect(retried.status).toBe(201);
     },

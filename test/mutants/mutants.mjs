@@ -168,4 +168,12 @@ export const MUTANTS = [
     spec: 'test/results.e2e-spec.ts',
     test: 'and never run again',
   },
+  {
+    name: 'what an interceptor wrote is rolled back with a run of the handler, and committed as if it were there',
+    file: 'transaction/transaction-attempt.ts',
+    find: 'this.#isWrapped || this.#run.wroteAround',
+    replace: 'this.#isWrapped',
+    spec: 'test/handlers.e2e-spec.ts',
+    test: 'has worked in the transaction and runs the handler again',
+  },
 ];

@@ -44,15 +44,15 @@ export class InterleavedTransactionError extends Error {
 }
 
 /**
- * An interceptor ran the handler a second time, and what the first run wrote cannot be undone alone, because the
- * interceptors had written, or opened a transaction, before it.
+ * An interceptor ran the handler a second time, and what the first run wrote cannot be undone alone, because
+ * interceptors had written, or opened a transaction, around it.
  */
 export class RepeatedHandlerError extends Error {
   override readonly name = 'RepeatedHandlerError';
   constructor(operation: string) {
     super(
       `An interceptor ran the handler of ${operation} again after interceptors had written to the database or opened a ` +
-        'transaction; the attempt was rolled back. Write in the handler, or in outsideAttempt(() => …), or let the ' +
+        'transaction around it; the attempt was rolled back. Write in the handler, or in outsideAttempt(() => …), or let the ' +
         'client retry.',
     );
   }

@@ -14,20 +14,20 @@ export class HandlerRun {
   /** What the attempt's `manager` gives to this run. */
   manager: EntityManager | undefined;
   #running = 0;
-  #wrote = false;
+  #wroteAround = false;
   #ended: EndOfAccess | undefined;
 
   constructor(private readonly operation: string) {}
 
-  /** Nothing in the transaction that a rollback to its beginning would take from somebody else. */
-  get isUntouched(): boolean {
-    return !this.#wrote && !this.savepoints.isNested;
+  /** Whether interceptors or pipes have written meanwhile: a rollback of the run would take that along. */
+  get wroteAround(): boolean {
+    return this.#wroteAround;
   }
 
   /** Counts a statement from being asked for to being answered, so that a handler cannot return before it. */
-  async track<T>(mayWrite: boolean, statement: () => Promise<T>): Promise<T> {
+  async track<T>(statement: () => Promise<T>, writesAround = false): Promise<T> {
     this.assertActive();
-    this.#wrote ||= mayWrite;
+    this.#wroteAround ||= writesAround;
     this.#running++;
     try {
       return await statement();

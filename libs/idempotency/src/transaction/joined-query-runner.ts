@@ -44,6 +44,8 @@ const READS_ONLY = /^\s*(?:select|show|values|savepoint|release)\b/i;
 export interface JoinedParts {
   readonly attempt: TransactionAttempt;
   readonly run: HandlerRun;
+  /** Whether the code that asks for it stands around the handler: an interceptor, a pipe. */
+  readonly isAround: boolean;
   readonly runner: QueryRunner;
 }
 
@@ -55,7 +57,7 @@ export interface JoinedParts {
  * - `release()` ends this runner only;
  * - after the attempt has settled it throws, and so it does once the handler is run again.
  */
-export function joinedQueryRunner({ attempt, run, runner }: JoinedParts): QueryRunner {
+export function joinedQueryRunner({ attempt, run, isAround, runner }: JoinedParts): QueryRunner {
   const internals = runner as unknown as RunnerInternals;
   /** The transaction this very runner has opened, if any. */
   let own: Scope | undefined;
@@ -81,11 +83,11 @@ export function joinedQueryRunner({ attempt, run, runner }: JoinedParts): QueryR
         return attempt.session.run((client) => client.query(config as string, values) as Promise<unknown>);
       };
       const mayWrite = !READS_ONLY.test(text);
-      return run.track(mayWrite, () =>
+      const admitted = (): Promise<unknown> =>
         controlling
           ? send()
-          : run.savepoints.run({ scope: scopeNow(), own: own !== undefined, mayWrite }, send),
-      );
+          : run.savepoints.run({ scope: scopeNow(), own: own !== undefined, mayWrite }, send);
+      return run.track(admitted, isAround && mayWrite);
     },
   };
 

@@ -27,8 +27,8 @@ export class TransactionAttempt implements Attempt {
   readonly dataSource: DataSource;
   #run: HandlerRun;
   #began = false;
-  /** Whether what the handler wrote can be undone without undoing what was written before it. */
-  #undoable = true;
+  /** Whether the handler began inside a transaction of an interceptor, which a rollback would end. */
+  #isWrapped = false;
   #failure: Error | undefined;
 
   constructor(private readonly parts: AttemptParts) {
@@ -62,7 +62,9 @@ export class TransactionAttempt implements Attempt {
   queryRunner(): QueryRunner {
     const run = this.#runOfCaller();
     run.assertActive();
-    return joinedQueryRunner({ attempt: this, run, runner: this.parts.makeRunner('master') });
+    const context = currentContext();
+    const isAround = context?.attempt === this && context.run === undefined;
+    return joinedQueryRunner({ attempt: this, run, isAround, runner: this.parts.makeRunner('master') });
   }
 
   /** Runs interceptors, pipes and the handler so that everything they call joins this attempt. */
@@ -83,13 +85,13 @@ export class TransactionAttempt implements Attempt {
     if (context.run) return handler();
     if (this.#began) return this.#enterAgain(context, handler);
     this.#began = true;
-    this.#undoable = this.#run.isUntouched;
+    this.#isWrapped = this.#run.savepoints.isNested;
     return runInContext({ ...context, run: this.#run }, handler);
   }
 
   async #enterAgain(context: AttemptContext, handler: () => unknown): Promise<unknown> {
     this.#run.assertActive();
-    if (!this.#undoable) {
+    if (this.#isWrapped || this.#run.wroteAround) {
       this.#failure ??= new RepeatedHandlerError(this.identity.operation);
       throw this.#failure;
     }
