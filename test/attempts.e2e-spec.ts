@@ -2,12 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { ConflictException } from '@nestjs/common';
 import { Idempotent } from 'nestjs-pg-idempotency';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { PLATFORMS } from './support/app.js';
+import { SETUPS } from './support/app.js';
 import type { Answer } from './support/http.js';
 import { openStage, outline, problemCode, type Script, scripted, type StagedApp } from './support/stage.js';
 import { deferred, until } from './support/until.js';
-
-const SETUPS = PLATFORMS.flatMap((platform) => [true, false].map((pipeline) => ({ platform, pipeline })));
 
 describe.each(SETUPS)('attempts on $platform, pipeline: $pipeline', (setup) => {
   let app: StagedApp;

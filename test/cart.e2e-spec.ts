@@ -5,6 +5,7 @@ import { createCartApp } from '../apps/cart/src/create-app.js';
 import { PLATFORMS } from './support/app.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { type Answer, send } from './support/http.js';
+import { until } from './support/until.js';
 
 interface Added {
   userId: string;
@@ -189,9 +190,13 @@ describe.each(PLATFORMS)('the cart API on %s', (platform) => {
       const body = { itemId: 'book', quantity: 1 };
       const began = performance.now();
       const held = add(user, body, { key, headers: { 'x-demo-delay-ms': '600' } });
-      let duplicate = await add(user, body, { key });
-      // The first of the two to arrive is the one that runs: without the header it would be over by now.
-      while (duplicate.status === 200) duplicate = await add(user, body, { key });
+      await until('the handler has written', async () => {
+        const locks = await database.rows(
+          `SELECT FROM pg_locks WHERE relation = 'cart_items'::regclass AND mode = 'RowExclusiveLock'`,
+        );
+        return locks.length > 0;
+      });
+      const duplicate = await add(user, body, { key });
       expect(await rowsOf(user)).toEqual([]);
       expect(duplicate.status).toBe(409);
       expect((await held).status).toBe(201);

@@ -4,7 +4,7 @@ import { AttemptSettledError, Idempotent, outsideAttempt } from 'nestjs-pg-idemp
 import type { Pool } from 'pg';
 import { DataSource } from 'typeorm';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { PLATFORMS } from './support/app.js';
+import { SETUPS } from './support/app.js';
 import { send } from './support/http.js';
 import {
   JournalEntry,
@@ -273,8 +273,6 @@ const WAYS: readonly {
     leaves: ['a'],
   },
 ];
-
-const SETUPS = PLATFORMS.flatMap((platform) => [true, false].map((pipeline) => ({ platform, pipeline })));
 
 describe.each(SETUPS)(
   'joining on $platform with a pool of 1, pipeline: $pipeline',

@@ -29,7 +29,7 @@ import { IsInt, Max, Min } from 'class-validator';
 import { Idempotent } from 'nestjs-pg-idempotency';
 import { type Observable } from 'rxjs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { PLATFORMS } from './support/app.js';
+import { SETUPS } from './support/app.js';
 import type { Answer } from './support/http.js';
 import {
   openStage,
@@ -93,8 +93,6 @@ class DoorInterceptor implements NestInterceptor {
 const undecided = (): boolean => {
   throw new Error('storeIf itself');
 };
-
-const SETUPS = PLATFORMS.flatMap((platform) => [true, false].map((pipeline) => ({ platform, pipeline })));
 
 describe.each(SETUPS)('outcomes on $platform, pipeline: $pipeline', (setup) => {
   let app: StagedApp;

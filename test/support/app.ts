@@ -17,6 +17,11 @@ import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 export const PLATFORMS = ['express', 'fastify'] as const;
 export type Platform = (typeof PLATFORMS)[number];
 
+/** Both platforms, with statements that travel together and one after another. */
+export const SETUPS = PLATFORMS.flatMap((platform) =>
+  [true, false].map((pipeline) => ({ platform, pipeline })),
+);
+
 type Import = Type | DynamicModule | ForwardReference;
 
 export interface TestAppOptions {

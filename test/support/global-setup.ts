@@ -17,7 +17,8 @@ declare module 'vitest' {
 
 /**
  * One real PostgreSQL for all end-to-end tests, in a directory that goes with it; each test file makes databases of
- * its own. `TEST_POSTGRES_URL` names another server to run them on, as its superuser. The library and the cart are compiled too: the tests that kill processes run what `npm run build` makes.
+ * its own. `TEST_POSTGRES_URL` names another server to run them on, as its superuser. The library and the cart are
+ * compiled too: the tests that kill processes run what `npm run build` makes.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   for (const config of ['libs/idempotency/tsconfig.lib.json', 'apps/cart/tsconfig.app.json']) {
