@@ -57,7 +57,7 @@ describe.each(SETUPS)('lease mode on $platform (pipeline: $pipeline)', ({ platfo
   });
 
   it('holds no connection and no transaction while the handler runs', async () => {
-    const gate = deferred<void>();
+    const gate = deferred();
     const label = app.play(async () => {
       await gate.promise;
       return 'done';
@@ -72,7 +72,7 @@ describe.each(SETUPS)('lease mode on $platform (pipeline: $pipeline)', ({ platfo
   });
 
   it('keeps the lease of a handler five times longer than it, under 50 retries', async () => {
-    const gate = deferred<void>();
+    const gate = deferred();
     const label = app.play(async ({ write }: Scene) => {
       await write();
       await gate.promise;
@@ -164,7 +164,7 @@ describe.each(SETUPS)('lease mode on $platform (pipeline: $pipeline)', ({ platfo
   });
 
   it('waits for an attempt in flight in the same process and shares its answer', async () => {
-    const gate = deferred<void>();
+    const gate = deferred();
     const label = app.play(async () => {
       await gate.promise;
       return 'shared';
@@ -175,14 +175,14 @@ describe.each(SETUPS)('lease mode on $platform (pipeline: $pipeline)', ({ platfo
     gate.resolve();
     const answers = await Promise.all([first, ...others]);
     expect(app.stage.runs(label)).toBe(1);
-    expect(answers.map(({ status }) => status).sort()).toEqual([
+    expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([
       ...Array.from({ length: 10 }, () => 200),
       201,
     ]);
   });
 
   it('answers that the outcome is unknown when maxRuntime is over, and records a handler that ends after all', async () => {
-    const gate = deferred<void>();
+    const gate = deferred();
     let signal: AbortSignal | undefined;
     const label = app.play(async ({ attempt, write }: Scene) => {
       ({ signal } = attempt);

@@ -121,6 +121,8 @@ export function scripted(path: string, ...decorators: MethodDecorator[]): Type {
       return this.stage.perform(label, { body, attempt, reply });
     }
   }
+  // The completer knows a route by the name of its class.
+  Object.defineProperty(ScriptedController, 'name', { value: `Scripted_${path}_Controller` });
   return ScriptedController;
 }
 

@@ -24,6 +24,7 @@ import {
 import type { IdempotencyModuleOptions } from './idempotency.options.js';
 import { IDEMPOTENCY_RUNTIME } from './idempotency.runtime.js';
 import { runtimeProvider, type StartedRuntime } from './idempotency.start.js';
+import { RouteCaller } from './routes/route-caller.js';
 import { RouteRegistry } from './routes/route-registry.js';
 
 /**
@@ -39,6 +40,7 @@ import { RouteRegistry } from './routes/route-registry.js';
   providers: [
     IdempotencyEvents,
     RequestIdentityReader,
+    RouteCaller,
     RouteRegistry,
     runtimeProvider,
     {
@@ -91,10 +93,11 @@ export class IdempotencyModule
   onApplicationBootstrap(): void {
     for (const warning of this.runtime.warnings) this.#logger.warn(warning);
     this.runtime.reaper.start();
+    this.runtime.completer?.start();
   }
 
   async beforeApplicationShutdown(): Promise<void> {
-    await this.runtime.reaper.stop();
+    await Promise.all([this.runtime.reaper.stop(), this.runtime.completer?.stop()]);
   }
 
   /** After the server has closed: what still runs then is not waited for, and loses its lease. */

@@ -1,5 +1,6 @@
 import { type FactoryProvider, Logger } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
+import { AbandonedRecordCompleter } from './completer/abandoned-record.completer.js';
 import { IdempotencyEngine } from './engine/idempotency.engine.js';
 import { InFlightRegistry } from './engine/in-flight.registry.js';
 import { LeaseEngine } from './engine/lease.engine.js';
@@ -15,6 +16,7 @@ import type { IdempotencyModuleOptions } from './idempotency.options.js';
 import { IDEMPOTENCY_RUNTIME, type IdempotencyRuntime } from './idempotency.runtime.js';
 import { ExpiredRecordReaper } from './reaper/expired-record.reaper.js';
 import { checkNames, type ModuleSettings, resolveModule, resolveRoute } from './resolve-options.js';
+import { RouteCaller } from './routes/route-caller.js';
 import { RouteRegistry } from './routes/route-registry.js';
 import { Sealer } from './sealing/sealer.js';
 import { connectionsOf, poolSizeOf } from './store/data-source.connections.js';
@@ -32,6 +34,8 @@ export interface StartedRuntime extends IdempotencyRuntime {
   readonly leaseEngine: LeaseEngine;
   readonly leases: LeaseStore;
   readonly reaper: ExpiredRecordReaper;
+  /** `undefined`: off. */
+  readonly completer: AbandonedRecordCompleter | undefined;
   /** Told once the application is up. */
   readonly warnings: readonly string[];
 }
@@ -59,6 +63,7 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
     IdempotencyEvents,
     RequestIdentityReader,
     RouteRegistry,
+    RouteCaller,
   ],
   useFactory: async (
     options: IdempotencyModuleOptions,
@@ -66,6 +71,7 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
     events: IdempotencyEvents,
     identities: RequestIdentityReader,
     routes: RouteRegistry,
+    caller: RouteCaller,
   ): Promise<StartedRuntime> => {
     checkNames(options, 'IdempotencyModule.forRoot()');
     const settings = resolveModule(options);
@@ -108,6 +114,16 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
       engines: { transaction: transactions, lease: leaseEngine },
       leaseEngine,
       leases,
+      completer:
+        settings.completer &&
+        new AbandonedRecordCompleter({
+          store: leases,
+          routes,
+          caller,
+          namespace: settings.namespace,
+          acquireTimeoutMs,
+          settings: settings.completer,
+        }),
       reaper: new ExpiredRecordReaper(store, { intervalMs, batch, acquireTimeoutMs }, emit),
       warnings: [...facts.warnings, ...isolationWarning(dataSource)],
       routes,

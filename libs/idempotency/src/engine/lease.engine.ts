@@ -217,10 +217,7 @@ export class LeaseEngine implements Engine {
    * Writes through the fence, on one connection after another until it is answered: sent twice, the second finds the
    * first, and is told from another attempt's write by the number that stands in the record.
    */
-  async #write(
-    { fence, identity }: Execution,
-    write: (session: Session) => Promise<boolean>,
-  ): Promise<Written> {
+  async #write({ fence }: Execution, write: (session: Session) => Promise<boolean>): Promise<Written> {
     const { settings, store } = this.parts;
     const deadline = new Deadline(RECORD_TIMEOUT_MS);
     let isRepeated = false;

@@ -28,7 +28,15 @@ export class EventLog {
       case 'resolved':
         this.#logger.log(`${nameOf(event)}: ${event.action} by ${event.actor}`);
         return;
-      default:
+      case 'claimed':
+      case 'taken-over':
+      case 'completed':
+      case 'replayed':
+      case 'rejected':
+      case 'released':
+      case 'unknown':
+      case 'reaped':
+        return;
     }
   }
 }

@@ -56,9 +56,12 @@ interface RoutedRequest extends IdempotentRequest {
 
 /** Method and route for people, as `POST /carts/:userId/items`; the path where the route has no pattern of text. */
 export function operationOf(request: IdempotentRequest): string {
-  const { route, routeOptions }: RoutedRequest = request;
-  const pattern = [route?.path, routeOptions?.url].find((path) => typeof path === 'string');
-  return `${request.method.toUpperCase()} ${pattern ?? splitUrl(request.originalUrl).pathname}`;
+  return `${request.method.toUpperCase()} ${patternOf(request) ?? splitUrl(request.originalUrl).pathname}`;
+}
+
+/** The route's path with its parameters, as `/carts/:userId/items`; `undefined` where it is no text. */
+export function patternOf({ route, routeOptions }: RoutedRequest): string | undefined {
+  return [route?.path, routeOptions?.url].find((path) => typeof path === 'string');
 }
 
 function splitUrl(url: string): { pathname: string; search: string } {

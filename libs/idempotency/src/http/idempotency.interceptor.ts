@@ -7,7 +7,7 @@ import {
   type NestInterceptor,
 } from '@nestjs/common';
 import { lastValueFrom, type Observable, of } from 'rxjs';
-import type { EngineOutcome, HandlerOutcome } from '../engine/outcomes.js';
+import type { EngineOutcome, EngineRequest, HandlerOutcome } from '../engine/outcomes.js';
 import { IDEMPOTENCY_STATUS, type IdempotencyErrorCode } from '../errors/idempotency-error-code.js';
 import { IdempotencyProblem } from '../errors/idempotency.problem.js';
 import type { IdempotencyRuntime } from '../idempotency.runtime.js';
@@ -18,6 +18,7 @@ import type { RunningAttempt } from '../transaction/running-attempt.js';
 import type { KeyCarrier } from './idempotency-key.js';
 import type { CapturedReply } from './captured-reply.js';
 import { lateResponse } from './late-response.js';
+import { currentCompletion } from './current-completion.js';
 import { emitFirst, emitReply, replayedStatus } from './emit-reply.js';
 import { type PlatformResponse, setHeader } from './platform.js';
 import { REJECTIONS } from './rejections.js';
@@ -25,6 +26,7 @@ import { REPLAYED_HEADER } from './replay-headers.js';
 import { captureReply } from './reply-codec.js';
 import type { IdempotentRequest } from './request.js';
 import { captureError, reviveError } from './stored-error.js';
+import { encodeRequest } from './stored-request.js';
 
 /** What the handler of this request came to, kept until the engine says what to do with it. */
 type Result =
@@ -53,6 +55,8 @@ export class IdempotencyInterceptor implements NestInterceptor {
     const response = context.switchToHttp().getResponse<PlatformResponse>();
     if (request.method !== 'POST' && request.method !== 'PATCH') return next.handle();
 
+    const completed = currentCompletion();
+    if (completed) return of(await this.#answer({ identity: completed }, route, { response, next }));
     const reading = this.runtime.identities.read(request, route, this.runtime.settings.namespace);
     switch (reading.kind) {
       case 'unprotected':
@@ -60,12 +64,24 @@ export class IdempotencyInterceptor implements NestInterceptor {
       case 'rejected':
         throw this.#problem(route, reading.code, reading.detail, undefined);
       case 'identity':
-        return of(await this.#answer(reading.identity, route, { response, next }));
+        return of(
+          await this.#answer({ identity: reading.identity, stored: this.#storedOf(request, route) }, route, {
+            response,
+            next,
+          }),
+        );
     }
   }
 
+  /** What the completer can call the handler again with, before the handler sees the request and may change it. */
+  #storedOf(request: IdempotentRequest, { name, policy }: ProtectedRoute): Buffer | undefined {
+    const { completer } = this.runtime.settings;
+    if (!completer || policy.mode !== 'lease' || policy.onAbandoned !== 'retry') return undefined;
+    return encodeRequest(request, name, completer.requestHeaders);
+  }
+
   async #answer(
-    identity: AttemptIdentity,
+    engineRequest: EngineRequest,
     route: ProtectedRoute,
     http: { response: PlatformResponse; next: CallHandler },
   ): Promise<unknown> {
@@ -73,12 +89,12 @@ export class IdempotencyInterceptor implements NestInterceptor {
     // What the answer is captured from: not from a response that somebody else's answer was put on.
     const exchange = { ...http };
     const engine = this.runtime.engines[route.policy.mode];
-    const outcome = await engine.run({ identity }, route.policy, async (attempt) => {
+    const outcome = await engine.run(engineRequest, route.policy, async (attempt) => {
       result = await this.#execute(route, exchange);
       return this.#judge(route, attempt, result, exchange.response);
     });
     if (!result && outcome.kind === 'failed') exchange.response = lateResponse(http.response);
-    return this.#respond(outcome, identity, route, http.response, result);
+    return this.#respond(outcome, engineRequest.identity, route, http.response, result);
   }
 
   /** Runs pipes, inner interceptors and the handler; never rejects. */

@@ -12,6 +12,8 @@ type Controller = abstract new (...args: never[]) => unknown;
 
 /** A protected route: its options, and what its decorators say about the answer. */
 export interface ProtectedRoute extends RoutePlan {
+  /** Class and method, as `CheckoutController.checkout`. */
+  readonly name: string;
   /** Set by `@Redirect()`: the answer is a redirect, whatever the handler returns. */
   readonly redirect: { readonly url: string; readonly statusCode: number | undefined } | undefined;
 }
@@ -37,6 +39,14 @@ export class RouteRegistry {
 
   find(controller: Controller, handler: unknown): ProtectedRoute | undefined {
     return this.#routes.get(controller)?.get(handler);
+  }
+
+  /** The protected route of that class and method; `undefined` also when two classes have one name. */
+  named(name: string): ProtectedRoute | undefined {
+    const found = [...this.#routes.values()].flatMap((handlers) =>
+      [...handlers.values()].filter((route) => route.name === name),
+    );
+    return found.length === 1 ? found[0] : undefined;
   }
 
   /**
@@ -108,6 +118,7 @@ export class RouteRegistry {
     this.#routes.set(controller, handlers);
     handlers.set(markBeginning(controller, name, method), {
       ...this.#resolve(where, { ...defaults, ...defined(ofClass), ...defined(ofMethod) }),
+      name: where,
       redirect: route.redirect,
     });
   }

@@ -1,0 +1,143 @@
+import { Logger } from '@nestjs/common';
+import { IdempotencyProblem } from '../errors/idempotency.problem.js';
+import { runCompletion } from '../http/current-completion.js';
+import { decodeRequest } from '../http/stored-request.js';
+import type { CompleterSettings } from '../resolve-completer.js';
+import type { RouteCaller } from '../routes/route-caller.js';
+import type { RouteRegistry } from '../routes/route-registry.js';
+import type { AbandonedRecord, LeaseStore } from '../store/lease.store.js';
+import type { Session } from '../store/session.js';
+
+/** How many abandoned records are read at a time. */
+const PAGE = 100;
+/** How long the shutdown waits for handlers that were called. */
+const STOP_TIMEOUT_MS = 5_000;
+
+export interface CompleterParts {
+  readonly store: LeaseStore;
+  readonly routes: RouteRegistry;
+  readonly caller: RouteCaller;
+  readonly namespace: string;
+  readonly acquireTimeoutMs: number;
+  readonly settings: CompleterSettings;
+}
+
+/**
+ * Finishes abandoned records without their clients: it calls the route's handler again with the stored request, as an
+ * attempt like any other, which the claim counts and the fence bounds. Any number of instances may do it at once: of
+ * those that call for one record, one claims it.
+ */
+export class AbandonedRecordCompleter {
+  readonly #logger = new Logger('IdempotencyCompleter');
+  readonly #told = new Set<string>();
+  #timer: NodeJS.Timeout | undefined;
+  #isStopped = false;
+  #running: Promise<unknown> = Promise.resolve();
+
+  constructor(private readonly parts: CompleterParts) {}
+
+  start(): void {
+    this.#schedule();
+  }
+
+  /** Ends the schedule and waits for the handlers that it has called, but not for ever: their records stay abandoned. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    clearTimeout(this.#timer);
+    let timer: NodeJS.Timeout | undefined;
+    const over = new Promise((resolve) => (timer = setTimeout(resolve, STOP_TIMEOUT_MS)));
+    await Promise.race([this.#running, over]);
+    clearTimeout(timer);
+  }
+
+  /** One round over everything abandoned for longer than `after`. Resolves with the number of records it called for. */
+  async round(): Promise<number> {
+    let called = 0;
+    let after: AbandonedRecord | undefined;
+    for (;;) {
+      const page = await this.#page(after);
+      called += await this.#finishAll(page);
+      after = page.at(-1);
+      if (page.length < PAGE || this.#isStopped) return called;
+    }
+  }
+
+  async #page(after: AbandonedRecord | undefined): Promise<AbandonedRecord[]> {
+    const { store, namespace, settings, acquireTimeoutMs } = this.parts;
+    const session: Session = await store.open(acquireTimeoutMs);
+    try {
+      const options = { graceMs: settings.graceMs, limit: PAGE, ...(after ? { after } : {}) };
+      const page = await session.within(acquireTimeoutMs, store.abandoned(session, namespace, options));
+      session.release();
+      return page;
+    } catch (error) {
+      void session.rollbackAndRelease(acquireTimeoutMs);
+      throw error;
+    }
+  }
+
+  /** Calls for the records of a page, as many at a time as `concurrency` says. */
+  async #finishAll(page: readonly AbandonedRecord[]): Promise<number> {
+    const waiting = [...page];
+    let called = 0;
+    const worker = async (): Promise<void> => {
+      for (let next = waiting.shift(); next && !this.#isStopped; next = waiting.shift()) {
+        if (await this.#finish(next)) called++;
+      }
+    };
+    await Promise.all(Array.from({ length: this.parts.settings.concurrency }, worker));
+    return called;
+  }
+
+  async #finish({ identity, abandoned, request }: AbandonedRecord): Promise<boolean> {
+    const { caller, routes, settings } = this.parts;
+    const name = `${identity.operation} (key ${identity.keyHash.toString('hex').slice(0, 16)})`;
+    if (!request) {
+      this.#tellOnce(name, 'its stored request is encrypted with a key that is not among encryptionKeys');
+      return false;
+    }
+    try {
+      const stored = decodeRequest(request);
+      const route = routes.named(stored.route);
+      if (!route || !caller.has(stored.route)) {
+        this.#tellOnce(name, `no single route of this application is ${stored.route}`);
+        return false;
+      }
+      const { policy } = route;
+      const mayRun = policy.mode === 'lease' && policy.onAbandoned === 'retry';
+      if (!mayRun || abandoned + 1 >= policy.maxAttempts) return false;
+      const { restore } = settings;
+      const { scope, key } = identity;
+      await runCompletion(identity, () =>
+        caller.call(stored, restore && ((restored) => restore(restored, { scope, key }))),
+      );
+    } catch (error) {
+      // The attempt's own events tell of it. Another instance, or the client, may have been first.
+      if (!(error instanceof IdempotencyProblem)) {
+        this.#logger.debug(`${name} is not finished: ${String(error)}`);
+      }
+    }
+    return true;
+  }
+
+  #tellOnce(name: string, reason: string): void {
+    if (this.#told.has(name)) return;
+    this.#told.add(name);
+    this.#logger.warn(`${name} stays abandoned: ${reason}.`);
+  }
+
+  #schedule(): void {
+    // Up to a tenth earlier or later, so that instances started together do not come together.
+    const jitter = this.parts.settings.intervalMs * (0.9 + Math.random() * 0.2);
+    this.#timer = setTimeout(() => {
+      this.#running = this.round()
+        .catch((error: unknown) => {
+          this.#logger.warn(`Abandoned records were not looked for: ${String(error)}`);
+        })
+        .finally(() => {
+          if (!this.#isStopped) this.#schedule();
+        });
+    }, jitter);
+    this.#timer.unref();
+  }
+}
