@@ -39,6 +39,7 @@ async function start(): Promise<void> {
   up.app = await createCartApp({
     ...config,
     databaseUrl: database,
+    // LEASE MODE: add `leaseTtl: config.leaseTtl`, and `completer: { after: config.completeAfter }` when that is set.
     idempotency: { onInFlight: config.onInFlight },
     logger: logLevelsFrom(config.logLevel),
   });
