@@ -309,6 +309,17 @@ describe.each(PLATFORMS)('checkout on %s', (platform) => {
       }
     });
 
+    it('go on after the connections of the queue were cut', async () => {
+      const user = randomUUID();
+      const cut = await database.rows(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = 'cart confirmations'`,
+      );
+      expect(cut.length).toBeGreaterThan(0);
+      await put(user, { book: 1 });
+      await expectBoughtOnce(user, await checkout(user), 1);
+    });
+
     it('wait for an instance that sends', async () => {
       const lone = await createDatabase();
       const user = randomUUID();
