@@ -3,6 +3,7 @@ import type { INestApplication } from '@nestjs/common';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type CartAppOptions, createCartApp } from '../apps/cart/src/create-app.js';
 import { PLATFORMS } from './support/app.js';
+import { startCart } from './support/cart-process.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { type Answer, send, statuses } from './support/http.js';
 import { type Charge, openPayment, type Payment, startStubbornProvider } from './support/payment.js';
@@ -233,6 +234,45 @@ describe.each(PLATFORMS)('checkout on %s', (platform) => {
       expect((await checkout(user, key, at)).status).toBe(502),
     );
     await expectBoughtOnce(user, await checkout(user, key), 1);
+  });
+
+  it('buys once when the process is killed after the charge, and the client tries again elsewhere', async () => {
+    const [user, key] = [randomUUID(), randomUUID()];
+    await put(user, { book: 2 });
+    const before = (await payment.charges()).length;
+    const cart = await startCart({
+      databaseUrl: database.url,
+      env: { PAYMENT_PROVIDER_URL: payment.url, LEASE_TTL: '2s', CONFIRMATIONS: 'off' },
+    });
+    const client = await database.pool.connect();
+    try {
+      // Nothing can be queued, so that the attempt comes no further than that.
+      await client.query('BEGIN; LOCK TABLE pgboss.job IN SHARE MODE');
+      const lost = checkout(user, key, cart.url).catch(() => undefined);
+      await until('the charge is made', async () => (await payment.charges()).length > before);
+      await until('the attempt queues the confirmation', async () => {
+        const waiting = await client.query(
+          `SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+           WHERE relation = 'pgboss.job'::regclass AND NOT granted AND application_name = 'cart'`,
+        );
+        return waiting.rows.length > 0;
+      });
+      await cart.end('SIGKILL');
+      await lost;
+    } finally {
+      await client.query('ROLLBACK');
+      client.release();
+      await cart.end('SIGKILL');
+    }
+    const answer = await until(
+      'the checkout is taken over',
+      async () => {
+        const retried = await checkout(user, key);
+        return retried.status === 201 && retried;
+      },
+      30_000,
+    );
+    await expectBoughtOnce(user, answer, 2);
   });
 
   it('queues no confirmation when the transaction that confirms the order does not commit', async () => {
