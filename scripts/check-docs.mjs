@@ -2,7 +2,7 @@
 //
 // - a relative link or its anchor leads nowhere, or the text of a link to a test is neither the file's name nor in it;
 // - an error code, an event type or an option is missing where it is to be described, or docs/options.md is stale;
-// - an `npm run` script that is named does not exist, or the cart's environment is another than its README lists;
+// - an `npm run` script that is named does not exist, or an app's environment is another than its README lists;
 // - a TypeScript snippet (a block marked `ts`) does not compile. A comment `<!-- with … -->` in front of a block holds
 //   what the block needs to compile and its reader does not.
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
@@ -12,6 +12,7 @@ import ts from 'typescript';
 import { OPTIONS_PAGE, optionsPage } from './generate-options.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const apps = ['apps/cart', 'apps/payment-provider'];
 const problems = [];
 const report = (page, line, problem) => problems.push(`${page.name}:${line}: ${problem}`);
 
@@ -22,7 +23,7 @@ checkLinks();
 checkCodes();
 checkEvents();
 checkScripts();
-checkEnvironment();
+apps.forEach(checkEnvironment);
 checkSnippets();
 if (readFileSync(OPTIONS_PAGE, 'utf8') !== (await optionsPage())) {
   report(pageAt('docs/options.md'), 1, 'is stale: run `npm run docs:options`');
@@ -45,7 +46,7 @@ function pageFiles() {
     ...markdown('.', false),
     ...markdown('docs', true),
     join(root, 'libs/idempotency/README.md'),
-    join(root, 'apps/cart/README.md'),
+    ...apps.map((app) => join(root, app, 'README.md')),
   ].toSorted();
 }
 
@@ -166,10 +167,10 @@ function checkEvents() {
   }
 }
 
-/** The table of variables in the cart's README, against those that its configuration reads. */
-function checkEnvironment() {
-  const page = pageAt('apps/cart/README.md');
-  const read = collect(sourceOf('apps/cart/src/config.ts'), (node) => {
+/** The table of variables in an app's README, against those that its configuration reads. */
+function checkEnvironment(app) {
+  const page = pageAt(`${app}/README.md`);
+  const read = collect(sourceOf(`${app}/src/config.ts`), (node) => {
     const [first] = ts.isCallExpression(node) ? node.arguments : [];
     const name = ts.isElementAccessExpression(node) ? node.argumentExpression : first;
     return name && ts.isStringLiteral(name) && /^[A-Z_]+$/.test(name.text) ? name.text : undefined;

@@ -12,7 +12,7 @@ import { createDatabase, type TestDatabase } from './support/database.js';
 import { type Answer, send } from './support/http.js';
 import { until } from './support/until.js';
 
-const sql = idempotencySql('"idempotency_keys"', inject('postgresVersion'));
+const sql = idempotencySql('idempotency_keys', inject('postgresVersion'));
 const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();
 
 interface Locked {
@@ -167,7 +167,7 @@ describe('the statements of a claim, by themselves', () => {
       'expires_at = now()',
       "lease_until = now() - interval '1 s'",
     ]) {
-      await database.pool.query(`UPDATE idempotency_keys SET format = 2, ${change} WHERE key = $1`, [key]);
+      await database.pool.query(`UPDATE idempotency_keys SET format = 3, ${change} WHERE key = $1`, [key]);
       await one.begin();
       const others = await one.lock();
       await one.client.query('ROLLBACK');
@@ -175,23 +175,22 @@ describe('the statements of a claim, by themselves', () => {
     }
   });
 
-  it('do not take a record under a lease that is running', async () => {
-    const one = await connect();
-    await one.claim();
-    await database.pool.query(
-      `UPDATE idempotency_keys SET lease_until = now() + interval '1 minute' WHERE key = $1`,
-      [key],
-    );
-    await one.begin();
-    expect(await one.lock()).toEqual([]);
-    await one.client.query('ROLLBACK');
-    await database.pool.query(
-      `UPDATE idempotency_keys SET lease_until = now() - interval '1 ms' WHERE key = $1`,
-      [key],
-    );
-    await one.begin();
-    expect(await one.lock()).toHaveLength(1);
-  });
+  it.each(["now() + interval '1 minute'", "now() - interval '1 ms'", "'-infinity'"])(
+    'do not take a pending record of lease mode, whose lease ends at %s, expired or not',
+    async (until) => {
+      const one = await connect();
+      await one.claim();
+      for (const expires of ["now() + interval '1 hour'", "now() - interval '1 hour'"]) {
+        await database.pool.query(
+          `UPDATE idempotency_keys SET lease_until = ${until}, expires_at = ${expires} WHERE key = $1`,
+          [key],
+        );
+        await one.begin();
+        expect(await one.lock()).toEqual([]);
+        await one.client.query('ROLLBACK');
+      }
+    },
+  );
 
   it('still give one owner when VACUUM FREEZE has wiped the trace of a dead attempt, which then is not counted', async () => {
     const [one, two, three] = [await connect(), await connect(), await connect()];

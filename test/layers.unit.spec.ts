@@ -115,6 +115,20 @@ const FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
   ],
   'events/': ['engine/', 'http/', 'transaction/', 'store/'],
   'reaper/': ['engine/', 'http/', 'transaction/', 'routes/', 'decorators/'],
+  // Sealing is bytes in, bytes out.
+  'sealing/': [
+    'engine/',
+    'http/',
+    'transaction/',
+    'events/',
+    'reaper/',
+    'routes/',
+    'decorators/',
+    '@nestjs/',
+    'rxjs',
+    'typeorm',
+    'pg',
+  ],
 };
 
 const lies = (target: string, rule: string): boolean =>
@@ -243,6 +257,7 @@ describe('layers', () => {
       "import { idempotencySql } from '../store/idempotency.sql.js';",
       'http/x.ts imports store/idempotency.sql',
     ],
+    ['sealing/x.ts', "import { sha256Of } from '../http/sha256.js';", 'sealing/x.ts imports http/sha256'],
   ])('finds the wrong import in %s: %s', (path, text, violation) => {
     expect(violations([{ path, text }])).toEqual([violation]);
   });

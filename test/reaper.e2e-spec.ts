@@ -172,12 +172,13 @@ describe('the reaper', () => {
     },
   );
 
-  it('does not delete an expired record under a lease that is running', async () => {
+  it('never deletes a record that lease mode has not finished, whether its lease runs or is over', async () => {
     await insert('leased', { status: 'pending', expires: '-1 hour', lease: '1 minute' });
     await insert('lease over', { status: 'pending', expires: '-1 hour', lease: '-1 ms' });
+    await insert('finished', { status: 'completed', expires: '-1 hour', lease: '-1 ms' });
     const { reaper } = makeReaper();
     const deleted = await reaper.reap();
-    expect(await keys()).toEqual(['leased']);
+    expect(await keys()).toEqual(['lease over', 'leased']);
     expect(deleted).toBe(1);
   });
 
@@ -301,6 +302,9 @@ describe('the reaper', () => {
           fingerprint: row?.fingerprint ?? Buffer.of(),
         };
         const policy = {
+          mode: 'transaction',
+          leaseMs: 30_000,
+          onAbandoned: 'retry',
           ttlMs: 60_000,
           maxRuntimeMs: 60_000,
           maxAttempts: 5,

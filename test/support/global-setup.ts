@@ -17,11 +17,15 @@ declare module 'vitest' {
 
 /**
  * One real PostgreSQL for all end-to-end tests, in a directory that goes with it; each test file makes databases of
- * its own. `TEST_POSTGRES_URL` names another server to run them on, as its superuser. The library and the cart are
- * compiled too: the tests that kill processes run what `npm run build` makes.
+ * its own. `TEST_POSTGRES_URL` names another server to run them on, as its superuser. The library, the
+ * cart and the payment provider are compiled too: the tests that kill processes run what `npm run build` makes.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  for (const config of ['libs/idempotency/tsconfig.lib.json', 'apps/cart/tsconfig.app.json']) {
+  for (const config of [
+    'libs/idempotency/tsconfig.lib.json',
+    'apps/cart/tsconfig.app.json',
+    'apps/payment-provider/tsconfig.app.json',
+  ]) {
     execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', config], { stdio: 'inherit' });
   }
   const url = process.env['TEST_POSTGRES_URL'];

@@ -6,6 +6,7 @@ import {
   Module,
   type NestModule,
   type OnApplicationBootstrap,
+  type OnApplicationShutdown,
   type BeforeApplicationShutdown,
 } from '@nestjs/common';
 import { APP_FILTER, APP_INTERCEPTOR, ApplicationConfig, DiscoveryModule } from '@nestjs/core';
@@ -52,7 +53,7 @@ import { RouteRegistry } from './routes/route-registry.js';
 })
 export class IdempotencyModule
   extends ConfigurableModuleClass
-  implements NestModule, OnApplicationBootstrap, BeforeApplicationShutdown
+  implements NestModule, OnApplicationBootstrap, BeforeApplicationShutdown, OnApplicationShutdown
 {
   readonly #logger = new Logger('IdempotencyModule');
 
@@ -94,5 +95,10 @@ export class IdempotencyModule
 
   async beforeApplicationShutdown(): Promise<void> {
     await this.runtime.reaper.stop();
+  }
+
+  /** After the server has closed: what still runs then is not waited for, and loses its lease. */
+  onApplicationShutdown(): void {
+    this.runtime.leaseEngine.stop();
   }
 }

@@ -19,8 +19,40 @@ export type FingerprintResolver = (request: IdempotentRequest) => unknown;
 /** Says whether an outcome is final: stored and replayed. `false` rolls back and releases the key. */
 export type StoreIf = (status: number, error: unknown) => boolean;
 
+/** Where a handler's effects are, and with that how its attempts are kept apart. */
+export type AttemptMode = 'transaction' | 'lease';
+
+/** What becomes of a record whose lease-mode attempt is gone. */
+export type OnAbandoned = 'retry' | 'fail';
+
 /** What may be set per module and per route; the route wins over the class, the class over the module. */
 export interface IdempotentOptions {
+  /**
+   * Where the handler's effects are. `'transaction'`: in the same PostgreSQL database; record and rows commit as one.
+   * `'lease'`: outside of it too, or it runs long: no transaction and no connection is held, the record is held by a lease,
+   * and the handler's pieces are steps and phases of its attempt. Let `ttl` pass before a key of one mode comes to a route
+   * that was changed to the other.
+   * @default 'transaction'
+   */
+  mode?: AttemptMode;
+
+  /**
+   * Lease mode: how long the right to run lasts without a heartbeat, which comes three times in it. A process that is
+   * frozen or cut off for longer loses the record to the next attempt. Too short: busy processes lose theirs. Too long:
+   * the key of a process that died stays in flight for that long. From 100 ms to `maxRuntime`.
+   * @default '30s', or `maxRuntime` where that is shorter
+   */
+  leaseTtl?: Duration;
+
+  /**
+   * Lease mode: what becomes of a record whose attempt is gone, by a crash, a lost lease, or an error after something of it
+   * was done. `'retry'`: the next request goes on with it, and gets the results of the steps that are done. `'fail'`: the
+   * handler is never run again by itself; the key answers 503 `IDEMPOTENCY_OUTCOME_UNKNOWN` until a person decides
+   * through `IdempotencyAdmin`. For effects that cannot be asked for twice.
+   * @default 'retry'
+   */
+  onAbandoned?: OnAbandoned;
+
   /**
    * Name of the request header that carries the key, case-insensitive.
    * @default 'Idempotency-Key' (draft-ietf-httpapi-idempotency-key-header-07, section 2)
@@ -67,7 +99,8 @@ export interface IdempotentOptions {
    * How long one attempt may take. When it is over the attempt's transaction is rolled back, the caller gets 503, and
    * the key is free. The database enforces it too (`idle_in_transaction_session_timeout` and `transaction_timeout`;
    * before PostgreSQL 17 `statement_timeout`), so that a frozen process cannot hold a key. Too short: slow handlers never finish.
-   * Too long: a frozen owner blocks its key for that long.
+   * Too long: a frozen owner blocks its key for that long. In lease mode the handler cannot be rolled back: its lease is not
+   * renewed any more, its `signal` is aborted, and the caller gets 503 `IDEMPOTENCY_OUTCOME_UNKNOWN`.
    * @default '60s'
    */
   maxRuntime?: Duration;
@@ -75,7 +108,8 @@ export interface IdempotentOptions {
   /**
    * How many attempts in a row may be abandoned (the process or its connection died) before the handler is not run
    * again and the key answers 500 `IDEMPOTENCY_ATTEMPTS_EXHAUSTED`. It stops a request that kills every process that
-   * serves it. Errors that the handler throws do not count. 1 to 1000.
+   * serves it. Errors that the handler throws do not count. In lease mode the key then answers 503
+   * `IDEMPOTENCY_OUTCOME_UNKNOWN`, and waits for a person. 1 to 1000.
    * @default 5
    */
   maxAttempts?: number;
@@ -127,6 +161,48 @@ export interface IdempotentOptions {
    */
   replayHeaders?: readonly string[];
 }
+
+/** How abandoned lease-mode records are finished without their clients. */
+export interface CompleterOptions {
+  /**
+   * How long a record must have been abandoned. Give its client the time to come back first. Each failed attempt doubles the
+   * time until the next, up to an hour. From 10 ms.
+   * @default '1m'
+   */
+  after?: Duration;
+
+  /**
+   * How often abandoned records are looked for. From 10 ms.
+   * @default `after`, at most '30s'
+   */
+  interval?: Duration;
+
+  /**
+   * How many records this process finishes at a time, 1 to 100.
+   * @default 4
+   */
+  concurrency?: number;
+
+  /**
+   * Request headers that are stored with a record, beside `Content-Type`. Never one that carries credentials:
+   * `Authorization`, `Cookie` and their like are refused here.
+   * @default ['Accept', 'Accept-Language']
+   */
+  requestHeaders?: readonly string[];
+
+  /**
+   * Puts back on the request what is not stored, before the handler is called: most of all `user`, which guards put there
+   * and which are not run again. Gets the record's scope and key to find it by.
+   * @default nothing
+   */
+  restore?: RestoreRequest;
+}
+
+/** See {@link CompleterOptions.restore}. What it throws leaves the record abandoned. */
+export type RestoreRequest = (
+  request: IdempotentRequest & { user?: unknown },
+  record: { readonly scope: string; readonly key: string },
+) => void | Promise<void>;
 
 /** How the table's migrations are applied. */
 export type MigrationMode = 'run' | 'check' | 'off';
@@ -184,6 +260,23 @@ export interface IdempotencyModuleOptions extends IdempotentOptions {
    * @default a quarter of the pool, at least 1
    */
   maxWaiters?: number;
+
+  /**
+   * Finishes abandoned lease-mode records without waiting for their clients, by calling the route's handler again with the
+   * stored request: its pipes and interceptors run, its guards do not. While it is off, no request is stored. Routes with
+   * `onAbandoned: 'fail'` are never touched.
+   * @default false
+   */
+  completer?: CompleterOptions | boolean;
+
+  /**
+   * Encrypts stored answers, step results and stored requests (AES-256-GCM): keys of 32 bytes, as Buffers or in hexadecimal
+   * or base64. The first one encrypts, all decrypt: put a new key in front, and take an old one out when its last record
+   * has expired. Without its key a record answers 500 `IDEMPOTENCY_RECORD_UNREADABLE`, and is not run again. Keys, scopes
+   * and `last_error` stay readable.
+   * @default none: what is stored is readable in the database
+   */
+  encryptionKeys?: readonly (string | Uint8Array)[];
 
   /**
    * Address of the page that describes the error codes, sent as `type` and in the `Link` header of problem details.

@@ -1,28 +1,53 @@
-import type { FactoryProvider } from '@nestjs/common';
+import { type FactoryProvider, Logger } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
 import { IdempotencyEngine } from './engine/idempotency.engine.js';
+import { InFlightRegistry } from './engine/in-flight.registry.js';
+import { LeaseEngine } from './engine/lease.engine.js';
+import { WaiterSlots } from './engine/waiter-slots.js';
 import { IdempotencyConfigurationError } from './errors/configuration.error.js';
+import { EventLog } from './events/event-log.js';
+import type { IdempotencyEvent } from './events/idempotency-event.js';
 import { IdempotencyEvents } from './events/idempotency-events.js';
 import { RequestIdentityReader } from './http/request-identity.js';
+import { stepErrors } from './http/step-error.js';
 import { IDEMPOTENCY_DATA_SOURCE, MODULE_OPTIONS_TOKEN } from './idempotency.module-definition.js';
 import type { IdempotencyModuleOptions } from './idempotency.options.js';
 import { IDEMPOTENCY_RUNTIME, type IdempotencyRuntime } from './idempotency.runtime.js';
 import { ExpiredRecordReaper } from './reaper/expired-record.reaper.js';
 import { checkNames, type ModuleSettings, resolveModule, resolveRoute } from './resolve-options.js';
 import { RouteRegistry } from './routes/route-registry.js';
+import { Sealer } from './sealing/sealer.js';
 import { connectionsOf, poolSizeOf } from './store/data-source.connections.js';
 import { IdempotencyStore } from './store/idempotency.store.js';
+import { LeaseStore } from './store/lease.store.js';
 import { migrate, missingMigrations } from './store/migrations/migrator.js';
 import { checkServer, type ServerFacts } from './store/server-check.js';
 import { type ConnectionSource, openSession, type Session } from './store/session.js';
 import { quoteTable } from './store/table-name.js';
+import type { AfterCommit } from './transaction/after-commit.js';
 import { joinDataSource } from './transaction/join-data-source.js';
 
 /** The runtime with what only the module needs. */
 export interface StartedRuntime extends IdempotencyRuntime {
+  readonly leaseEngine: LeaseEngine;
+  readonly leases: LeaseStore;
   readonly reaper: ExpiredRecordReaper;
   /** Told once the application is up. */
   readonly warnings: readonly string[];
+}
+
+/** How many keys in flight elsewhere are looked after at a time, in lease mode with `onInFlight: 'wait'`. */
+const LEASE_WAITERS = 50;
+
+const logger = new Logger('Idempotency');
+
+function runAfterCommit(callbacks: AfterCommit): void {
+  void callbacks.run((error) => {
+    logger.error(
+      `A function given to attempt.afterCommit() failed: ${String(error)}`,
+      error instanceof Error ? error.stack : undefined,
+    );
+  });
 }
 
 /** Checks the options, prepares the database, and puts the parts together; what is wrong fails the start. */
@@ -47,15 +72,42 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
     resolveRoute(options);
     const source = connectionsOf(dataSource);
     const facts = await prepareDatabase(source, settings);
-    const emit = events.emit.bind(events);
-    const store = new IdempotencyStore(settings.table, source, facts.version);
+    const log = new EventLog();
+    const emit = (event: IdempotencyEvent): void => {
+      log.write(event);
+      events.emit(event);
+    };
+    const sealing = settings.encryptionKeys ? new Sealer(settings.encryptionKeys) : undefined;
+    const store = new IdempotencyStore(settings.table, source, facts.version, sealing);
+    const leases = new LeaseStore(store);
     const { acquireTimeoutMs, reapIntervalMs: intervalMs, reapBatch: batch } = settings;
     const pool = poolSizeOf(dataSource);
     const maxWaiters = settings.maxWaiters ?? (pool < 2 ? 0 : Math.max(1, Math.floor(pool / 4)));
     const makeRunner = joinDataSource(dataSource);
-    const engineSettings = { acquireTimeoutMs, maxWaiters };
+    const inFlight = new InFlightRegistry();
+    const shared = {
+      dataSource,
+      makeRunner,
+      settings: { acquireTimeoutMs, maxWaiters },
+      afterCommit: runAfterCommit,
+      emit,
+    };
+    const transactions = new IdempotencyEngine({
+      ...shared,
+      store,
+      turns: { inFlight, waiters: new WaiterSlots(maxWaiters) },
+    });
+    const leaseEngine = new LeaseEngine({
+      ...shared,
+      store: leases,
+      errors: stepErrors,
+      // Whoever waits in lease mode looks from time to time, and holds no connection in between.
+      turns: { inFlight, waiters: new WaiterSlots(LEASE_WAITERS) },
+    });
     return {
-      engine: new IdempotencyEngine({ store, dataSource, makeRunner, settings: engineSettings, emit }),
+      engines: { transaction: transactions, lease: leaseEngine },
+      leaseEngine,
+      leases,
       reaper: new ExpiredRecordReaper(store, { intervalMs, batch, acquireTimeoutMs }, emit),
       warnings: [...facts.warnings, ...isolationWarning(dataSource)],
       routes,

@@ -1,10 +1,14 @@
 export { IdempotencyModule } from './idempotency.module.js';
 export type {
+  AttemptMode,
+  CompleterOptions,
   FingerprintResolver,
   IdempotencyModuleOptions,
   IdempotentOptions,
   KeyFormat,
   MigrationMode,
+  OnAbandoned,
+  RestoreRequest,
   ScopeResolver,
   StoreIf,
 } from './idempotency.options.js';
@@ -14,15 +18,24 @@ export type { IdempotentRequest } from './http/request.js';
 export { Idempotent } from './decorators/idempotent.decorator.js';
 export { CurrentAttempt } from './decorators/current-attempt.decorator.js';
 export type { Attempt } from './transaction/attempt.js';
+export type { Journaled, StepOptions } from './transaction/journaled.js';
 export { outsideAttempt } from './transaction/attempt-context.js';
 export {
   AttemptSettledError,
   type EndOfAccess,
   InterleavedTransactionError,
+  LeaseModeOnlyError,
   RepeatedHandlerError,
   TransactionControlError,
   UnfinishedWorkError,
 } from './transaction/attempt-settled.error.js';
+export {
+  JournaledError,
+  LeaseLostError,
+  PhaseOutcomeUnknownError,
+  StepNotJournaledError,
+  StepOrderError,
+} from './lease/lease.errors.js';
 
 export { IdempotencyEvents, idempotencyChannel } from './events/idempotency-events.js';
 export type { IdempotencyEvent, IdempotencyEventType } from './events/idempotency-event.js';

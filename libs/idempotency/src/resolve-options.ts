@@ -1,4 +1,3 @@
-import { type Duration, durationMs } from './duration.js';
 import type { AttemptPolicy } from './engine/policy.js';
 import { IdempotencyConfigurationError } from './errors/configuration.error.js';
 import { isNeverReplayed } from './http/replay-headers.js';
@@ -11,6 +10,17 @@ import type {
   ScopeResolver,
   StoreIf,
 } from './idempotency.options.js';
+import {
+  check,
+  checkBoolean,
+  checkFunction,
+  checkOneOf,
+  integer,
+  MAX_TIMER_MS,
+  milliseconds,
+} from './option-checks.js';
+import { type CompleterSettings, resolveCompleter } from './resolve-completer.js';
+import { parseSealingKeys } from './sealing/sealing-keys.js';
 import { isTableName } from './store/table-name.js';
 
 /** Everything a route needs, resolved: defaults filled in, durations in milliseconds. */
@@ -37,10 +47,15 @@ export interface ModuleSettings {
   readonly reapBatch: number;
   readonly acquireTimeoutMs: number;
   readonly maxWaiters: number | undefined;
+  /** `undefined`: off. */
+  readonly completer: CompleterSettings | undefined;
+  readonly encryptionKeys: readonly Buffer[] | undefined;
   readonly docsUrl: string;
 }
 
 const DEFAULTS = {
+  mode: 'transaction',
+  onAbandoned: 'retry',
   header: 'Idempotency-Key',
   required: true,
   ttl: '24h',
@@ -56,9 +71,6 @@ const DEFAULTS = {
 } as const satisfies IdempotentOptions;
 
 const DEFAULT_DOCS_URL = 'https://www.npmjs.com/package/nestjs-pg-idempotency';
-
-/** Timers and PostgreSQL's timeouts hold no more. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * Fills in the defaults and checks every value.
@@ -96,6 +108,8 @@ export function resolveRoute(options: IdempotentOptions): RoutePlan {
   checkFunction('fingerprint', fingerprint);
   const storeIf = value('storeIf');
   checkFunction('storeIf', storeIf);
+  checkOneOf('mode', value('mode'), ['transaction', 'lease']);
+  checkOneOf('onAbandoned', value('onAbandoned'), ['retry', 'fail']);
   checkOneOf('onInFlight', value('onInFlight'), ['reject', 'wait']);
   checkOneOf('replayStatus', value('replayStatus'), ['ok', 'original']);
 
@@ -106,6 +120,16 @@ export function resolveRoute(options: IdempotentOptions): RoutePlan {
     'ttl',
     options.ttl ?? DEFAULTS.ttl,
     `use at least maxRuntime (${maxRuntimeMs} ms): a record must outlive the attempt that makes it`,
+  );
+  const leaseMs = milliseconds('leaseTtl', options.leaseTtl ?? Math.min(30_000, maxRuntimeMs), {
+    min: options.leaseTtl === undefined ? 1 : 100,
+    max: MAX_TIMER_MS,
+  });
+  check(
+    leaseMs <= maxRuntimeMs,
+    'leaseTtl',
+    options.leaseTtl,
+    `use at most maxRuntime (${maxRuntimeMs} ms): no attempt runs for longer`,
   );
   return {
     header: header.toLowerCase(),
@@ -122,6 +146,9 @@ export function resolveRoute(options: IdempotentOptions): RoutePlan {
     maxResponseBytes: integer('maxResponseBytes', value('maxResponseBytes'), { min: 0, max: 2 ** 29 }),
     replayHeaders: headerList(value('replayHeaders')),
     policy: {
+      mode: value('mode'),
+      leaseMs,
+      onAbandoned: value('onAbandoned'),
       ttlMs,
       maxRuntimeMs,
       maxAttempts: integer('maxAttempts', value('maxAttempts'), { min: 1, max: 1000 }),
@@ -165,11 +192,19 @@ export function resolveModule(options: IdempotencyModuleOptions): ModuleSettings
     }),
     maxWaiters:
       maxWaiters === undefined ? undefined : integer('maxWaiters', maxWaiters, { min: 0, max: 10_000 }),
+    completer: resolveCompleter(options.completer ?? false),
+    encryptionKeys: sealingKeys(options.encryptionKeys),
     docsUrl,
   };
 }
 
-const ROUTE_OPTIONS: readonly string[] = [...Object.keys(DEFAULTS), 'keyFormat', 'scope', 'fingerprint'];
+const ROUTE_OPTIONS: readonly string[] = [
+  ...Object.keys(DEFAULTS),
+  'keyFormat',
+  'scope',
+  'fingerprint',
+  'leaseTtl',
+];
 const MODULE_OPTIONS: readonly string[] = [
   'namespace',
   'table',
@@ -178,6 +213,8 @@ const MODULE_OPTIONS: readonly string[] = [
   'reapBatch',
   'acquireTimeout',
   'maxWaiters',
+  'completer',
+  'encryptionKeys',
   'docsUrl',
 ];
 
@@ -219,53 +256,6 @@ function refuseOthers(
   }
 }
 
-function check(ok: boolean, option: string, received: unknown, fix: string): asserts ok {
-  if (!ok)
-    throw new IdempotencyConfigurationError({
-      option,
-      received,
-      fix: `${fix.charAt(0).toUpperCase()}${fix.slice(1)}.`,
-    });
-}
-
-function checkBoolean(option: string, value: unknown): void {
-  check(typeof value === 'boolean', option, value, 'use true or false');
-}
-
-function checkFunction(option: string, value: unknown): void {
-  check(value === undefined || typeof value === 'function', option, value, 'use a function');
-}
-
-function checkOneOf(option: string, value: unknown, allowed: readonly string[]): void {
-  check(
-    allowed.includes(value as string),
-    option,
-    value,
-    `use ${allowed.map((name) => `'${name}'`).join(' or ')}`,
-  );
-}
-
-function milliseconds(option: string, value: Duration, { min, max }: { min: number; max: number }): number {
-  const result = durationMs(value);
-  check(
-    result !== undefined && result >= min && result <= max,
-    option,
-    value,
-    `use milliseconds or a text as '30s', '5m', '24h', from ${min} ms to ${Math.floor(max)} ms`,
-  );
-  return Math.ceil(result);
-}
-
-function integer(option: string, value: unknown, { min, max }: { min: number; max: number }): number {
-  check(
-    Number.isInteger(value) && (value as number) >= min && (value as number) <= max,
-    option,
-    value,
-    `use an integer from ${min} to ${max}`,
-  );
-  return value as number;
-}
-
 function headerList(value: readonly string[]): readonly string[] {
   check(
     Array.isArray(value) && value.every((name) => typeof name === 'string'),
@@ -278,4 +268,17 @@ function headerList(value: readonly string[]): readonly string[] {
     check(!isNeverReplayed(name), 'replayHeaders', name, 'take it out: this header must never be replayed');
   }
   return names;
+}
+
+/** The error names neither key: it may be one character away from the right one. */
+function sealingKeys(value: unknown): readonly Buffer[] | undefined {
+  if (value === undefined) return undefined;
+  const parsed = parseSealingKeys(value);
+  if ('keys' in parsed) return parsed.keys;
+  const { problem } = parsed;
+  throw new IdempotencyConfigurationError({
+    option: 'encryptionKeys',
+    received: Array.isArray(value) ? [`${value.length} keys that are not shown`] : typeof value,
+    fix: `${problem.charAt(0).toUpperCase()}${problem.slice(1)}.`,
+  });
 }

@@ -11,6 +11,9 @@ import { Deadline } from './deadline.js';
 import type { AttemptPolicy } from './policy.js';
 
 const policy: AttemptPolicy = {
+  mode: 'transaction',
+  leaseMs: 30_000,
+  onAbandoned: 'retry',
   ttlMs: 86_400_000,
   maxRuntimeMs: 60_000,
   maxAttempts: 3,
@@ -25,7 +28,14 @@ const identity = {
   operation: 'POST /',
   fingerprint: Buffer.from('fingerprint'),
 };
-const fresh: LockedRecord = { attempt: 1, abandoned: 0, status: 'pending', expired: false, begun: false };
+const fresh: LockedRecord = {
+  attempt: 1,
+  born: '1764000000000000',
+  abandoned: 0,
+  status: 'pending',
+  expired: false,
+  begun: false,
+};
 const locked = (record: Partial<LockedRecord> = {}): ClaimResult => ({
   kind: 'locked',
   record: { ...fresh, ...record },
@@ -154,9 +164,11 @@ describe('acquire', () => {
     [{ state: 'in-flight' }, { kind: 'in-flight' }],
     [{ state: 'reused' }, { kind: 'reused' }],
     [
-      { state: 'unreadable', format: 2 },
-      { kind: 'record-unreadable', format: 2 },
+      { state: 'unreadable', cause: new Error('format 3') },
+      { kind: 'record-unreadable', cause: new Error('format 3') },
     ],
+    // Left by lease mode, whose handler may have done something that this mode cannot roll back.
+    [{ state: 'unowned', abandoned: 0 }, { kind: 'undecided' }],
     [
       { state: 'final', raised: true, response: { status: 409, headers: {}, body: Buffer.alloc(0) } },
       { kind: 'replay', raised: true, response: { status: 409, headers: {}, body: Buffer.alloc(0) } },

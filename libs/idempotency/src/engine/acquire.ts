@@ -1,30 +1,23 @@
 import type { AttemptIdentity } from '../store/identity.js';
-import {
-  type IdempotencyStore,
-  type LockedRecord,
-  type ReadRecord,
-  StaleAttemptError,
-} from '../store/idempotency.store.js';
-import type { StoredResponse } from '../store/record.js';
+import { type IdempotencyStore, type LockedRecord, StaleAttemptError } from '../store/idempotency.store.js';
 import type { Session } from '../store/session.js';
 import { isTransactionConflict } from '../store/sql-state.js';
+import { type Answered, conclude } from './answered.js';
 import type { Deadline } from './deadline.js';
 import type { AttemptPolicy, EngineSettings } from './policy.js';
 
-/** How a request may proceed. On `'owned'` the session's transaction is open and holds the record's row. */
-export type Acquired =
-  | {
-      readonly kind: 'owned';
-      readonly session: Session;
-      readonly attempt: number;
-      readonly takenOver: boolean;
-    }
-  | { readonly kind: 'replay'; readonly raised: boolean; readonly response: StoredResponse }
-  | { readonly kind: 'in-flight' }
-  | { readonly kind: 'reused' }
-  | { readonly kind: 'response-not-stored' }
-  | { readonly kind: 'attempts-exhausted' }
-  | { readonly kind: 'record-unreadable'; readonly format: number };
+/** The record is this request's: the session's transaction is open and holds its row. */
+export interface Owned {
+  readonly kind: 'owned';
+  readonly session: Session;
+  readonly attempt: number;
+  /** When the record began, in microseconds. */
+  readonly born: string;
+  readonly takenOver: boolean;
+}
+
+/** How a request may proceed. */
+export type Acquired = Owned | Answered;
 
 /** How often a record may change under our hands before we answer that it is in flight. */
 const MAX_ROUNDS = 6;
@@ -77,7 +70,8 @@ export async function acquire(
           const { record } = result;
           if (mayBegin(record)) {
             owned = true;
-            return { kind: 'owned', session, attempt: record.attempt, takenOver };
+            const { attempt, born } = record;
+            return { kind: 'owned', session, attempt, born, takenOver };
           }
           const abandoned = abandonedCount(record);
           if (abandoned >= policy.maxAttempts) return { kind: 'attempts-exhausted' };
@@ -111,23 +105,4 @@ function mayBegin({ status, expired, begun }: LockedRecord): boolean {
 /** How many attempts in a row have died, the one whose row we hold included. */
 function abandonedCount({ status, expired, abandoned }: LockedRecord): number {
   return status === 'pending' && !expired ? abandoned + 1 : 0;
-}
-
-function conclude(record: ReadRecord): Acquired | 'again' {
-  switch (record.state) {
-    // It was deleted, or given back, between our looks.
-    case 'absent':
-    case 'released':
-      return 'again';
-    case 'unreadable':
-      return { kind: 'record-unreadable', format: record.format };
-    case 'reused':
-      return { kind: 'reused' };
-    case 'in-flight':
-      return { kind: 'in-flight' };
-    case 'final':
-      return record.response.body === null
-        ? { kind: 'response-not-stored' }
-        : { kind: 'replay', raised: record.raised, response: record.response };
-  }
 }

@@ -5,16 +5,18 @@ import { ConnectionLostError } from '../store/connection-lost.error.js';
 import type { AttemptIdentity } from '../store/identity.js';
 import type { CommitResult, IdempotencyStore } from '../store/idempotency.store.js';
 import type { Session } from '../store/session.js';
-import { IN_FAILED_TRANSACTION, isTransactionConflict, sqlStateOf } from '../store/sql-state.js';
+import { isTransactionConflict } from '../store/sql-state.js';
+import { explainRefusal } from '../transaction/explain-refusal.js';
+import type { AfterCommit } from '../transaction/after-commit.js';
 import type { MakeRunner } from '../transaction/join-data-source.js';
 import { TransactionAttempt } from '../transaction/transaction-attempt.js';
-import { acquire, type Acquired } from './acquire.js';
-import { Deadline } from './deadline.js';
-import { InFlightRegistry, type SharedOutcome } from './in-flight.registry.js';
-import type { EngineOutcome, HandlerOutcome } from './outcomes.js';
+import { acquire, type Acquired, type Owned } from './acquire.js';
+import { outcomeOf } from './answered.js';
+import type { SharedOutcome } from './in-flight.registry.js';
+import type { Engine, EngineOutcome, EngineRequest, HandlerOutcome, RunHandler } from './outcomes.js';
 import type { AttemptPolicy, EngineSettings } from './policy.js';
+import { takeTurn, type Turns } from './take-turn.js';
 import { resolveOutcome } from './unknown-outcome.js';
-import { WaiterSlots } from './waiter-slots.js';
 
 /** How long a settled attempt may take to write its record and commit. */
 const COMMIT_TIMEOUT_MS = 30_000;
@@ -26,90 +28,45 @@ export interface EngineParts {
   readonly dataSource: DataSource;
   readonly makeRunner: MakeRunner;
   readonly settings: EngineSettings;
+  readonly turns: Turns;
+  /** Runs what is to run after a commit; an error in it is nobody's answer. */
+  readonly afterCommit: (callbacks: AfterCommit) => void;
   readonly emit: (event: IdempotencyEvent) => void;
 }
-
-/** Runs the handler in the attempt; resolves with its outcome. A rejection releases the key. */
-export type RunHandler = (attempt: TransactionAttempt) => Promise<HandlerOutcome>;
 
 /**
  * The protocol of transaction mode, without HTTP and without SQL: acquire, then execute, replay or reject; after
  * executing, complete or release. The record and the handler's rows commit in one transaction.
  */
-export class IdempotencyEngine {
-  readonly inFlight = new InFlightRegistry();
-  readonly #waiters: WaiterSlots;
-
-  constructor(private readonly parts: EngineParts) {
-    this.#waiters = new WaiterSlots(parts.settings.maxWaiters);
-  }
+export class IdempotencyEngine implements Engine {
+  constructor(private readonly parts: EngineParts) {}
 
   /** Executes the request under its key, or answers from the record. Never rejects. */
-  async run(identity: AttemptIdentity, policy: AttemptPolicy, handler: RunHandler): Promise<EngineOutcome> {
+  async run({ identity }: EngineRequest, policy: AttemptPolicy, handler: RunHandler): Promise<EngineOutcome> {
     failpoint('before-claim');
     let acquired: Acquired;
     try {
-      acquired = await this.#acquire(identity, policy);
+      acquired = await takeTurn(this.parts.turns, identity, policy, (wait) =>
+        acquire(this.parts, identity, policy, wait),
+      );
     } catch (cause) {
       // Fail closed: no store, no execution.
       return { kind: 'rejected', reason: 'store-unavailable', cause };
     }
-    switch (acquired.kind) {
-      case 'owned':
-        return this.#execute(identity, policy, acquired, handler);
-      case 'replay':
-        this.#emit({ type: 'replayed', status: acquired.response.status, ...named(identity) });
-        return acquired;
-      case 'in-flight':
-      case 'reused':
-      case 'response-not-stored':
-      case 'attempts-exhausted':
-        return { kind: 'rejected', reason: acquired.kind };
-      case 'record-unreadable':
-        return {
-          kind: 'rejected',
-          reason: acquired.kind,
-          cause: new Error(
-            `the record has format ${acquired.format}, written by a newer version of the library`,
-          ),
-        };
+    if (acquired.kind === 'owned') return this.#execute(identity, policy, acquired, handler);
+    if (acquired.kind === 'replay') {
+      this.#emit({ type: 'replayed', status: acquired.response.status, ...named(identity) });
     }
-  }
-
-  /** Acquires, and with `onInFlight: 'wait'` waits for the attempt in flight: in this process, or at its row lock. */
-  async #acquire(identity: AttemptIdentity, policy: AttemptPolicy): Promise<Acquired> {
-    const deadline = new Deadline(policy.waitTimeoutMs);
-    const waiting = policy.onInFlight === 'wait';
-    for (;;) {
-      const local = this.inFlight.find(identity.keyHash);
-      if (local) {
-        // 422 beats 409: another payload is wrong however the first one ends.
-        if (!local.fingerprint.equals(identity.fingerprint)) return { kind: 'reused' };
-        if (!waiting) return { kind: 'in-flight' };
-        const outcome = await deadline.race(local.outcome);
-        if (outcome === 'over') return { kind: 'in-flight' };
-        if (outcome.kind === 'final') return replayOf(outcome);
-        continue;
-      }
-      const acquired = await acquire(this.parts, identity, policy);
-      if (acquired.kind !== 'in-flight' || !waiting || deadline.isOver) return acquired;
-      if (this.inFlight.find(identity.keyHash)) continue;
-      const waited = await this.#waiters.use(identity.keyHash, deadline, () =>
-        acquire(this.parts, identity, policy, deadline),
-      );
-      if (waited === 'over') return acquired;
-      if (waited !== 'shared') return waited;
-      if (deadline.isOver) return acquired;
-    }
+    return outcomeOf(acquired);
   }
 
   async #execute(
     identity: AttemptIdentity,
     policy: AttemptPolicy,
-    { session, attempt: number, takenOver }: Extract<Acquired, { kind: 'owned' }>,
+    { session, attempt: number, born, takenOver }: Owned,
     handler: RunHandler,
   ): Promise<EngineOutcome> {
-    const share = this.inFlight.add(identity.keyHash, identity.fingerprint);
+    const share = this.parts.turns.inFlight.add(identity.keyHash, identity.fingerprint);
     let shared: SharedOutcome = { kind: 'none' };
     try {
       const began = performance.now();
@@ -121,6 +78,7 @@ export class IdempotencyEngine {
       const attempt = new TransactionAttempt({
         identity,
         number,
+        born,
         session,
         dataSource,
         makeRunner,
@@ -135,6 +93,7 @@ export class IdempotencyEngine {
         const tombstone = response.body === null;
         const { status } = response;
         this.#emit({ type: 'completed', attempt: number, status, tombstone, durationMs, ...named(identity) });
+        if (outcome.status === 'completed') this.parts.afterCommit(attempt.afterCommits);
       } else if (result.kind === 'released') {
         this.#emit({ type: 'released', attempt: number, error: result.error, ...named(identity) });
       }
@@ -297,19 +256,7 @@ export class IdempotencyEngine {
   }
 }
 
-function replayOf({ raised, response }: Extract<SharedOutcome, { kind: 'final' }>): Acquired {
-  return response.body === null ? { kind: 'response-not-stored' } : { kind: 'replay', raised, response };
-}
-
-function explainRefusal(cause: unknown): unknown {
-  if (sqlStateOf(cause) !== IN_FAILED_TRANSACTION) return cause;
-  return new Error(
-    'The handler returned although one of its statements had failed: PostgreSQL had aborted the transaction, so ' +
-      'nothing was committed. Put a statement that may fail into a nested dataSource.transaction(), and catch there.',
-    { cause },
-  );
-}
-
-function named({ keyHash, operation }: AttemptIdentity): { keyHash: string; operation: string } {
+/** How events name a record. */
+export function named({ keyHash, operation }: AttemptIdentity): { keyHash: string; operation: string } {
   return { keyHash: keyHash.toString('hex'), operation };
 }

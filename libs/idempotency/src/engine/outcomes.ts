@@ -1,4 +1,7 @@
+import type { AttemptIdentity } from '../store/identity.js';
 import type { StoredResponse } from '../store/record.js';
+import type { RunningAttempt } from '../transaction/running-attempt.js';
+import type { AttemptPolicy } from './policy.js';
 
 /** What the handler came to, as the caller of the engine judges it. */
 export type HandlerOutcome =
@@ -19,6 +22,7 @@ export type RejectionReason =
   | 'reused'
   | 'response-not-stored'
   | 'attempts-exhausted'
+  | 'undecided'
   | 'record-unreadable'
   | 'store-unavailable';
 
@@ -28,8 +32,24 @@ export type FailureReason =
   | 'attempt-lost'
   /** Rolled back by a deadlock, a serialization failure or a lock timeout. */
   | 'transaction-conflict'
-  /** COMMIT was sent and its answer lost; the record could not be read. */
+  /** The answer to COMMIT was lost and the record could not be read; in lease mode also: it ran for longer than maxRuntime. */
   | 'outcome-unknown';
+
+/** Runs the handler in the attempt; resolves with its outcome. A rejection releases the key. */
+export type RunHandler = (attempt: RunningAttempt) => Promise<HandlerOutcome>;
+
+/** The protocol of one mode: acquire, then execute, replay or reject; after executing, complete or release. */
+export interface Engine {
+  /** Executes the request under its key, or answers from the record. Never rejects. */
+  run(request: EngineRequest, policy: AttemptPolicy, handler: RunHandler): Promise<EngineOutcome>;
+}
+
+/** A request as the engine knows it. */
+export interface EngineRequest {
+  readonly identity: AttemptIdentity;
+  /** Lease mode: what its handler can be called again with. */
+  readonly stored?: Buffer | undefined;
+}
 
 /** What became of a request. */
 export type EngineOutcome =

@@ -27,6 +27,21 @@ export type IdempotencyEvent =
   | ({ readonly type: 'rejected'; readonly code: IdempotencyErrorCode } & Partial<RecordEvent>)
   /** An attempt was rolled back and its key given back: a retry runs again. */
   | ({ readonly type: 'released'; readonly attempt: number; readonly error: unknown } & RecordEvent)
+  /**
+   * A lease-mode attempt failed after something of it was done: its record stays pending, for the next attempt to go on with
+   * or, with `onAbandoned: 'fail'`, for a person to decide. Alert on the latter.
+   */
+  | ({ readonly type: 'abandoned'; readonly attempt: number; readonly error: unknown } & RecordEvent)
+  /** A running attempt found that its record is another one's by now. Its caller is answered from the record. */
+  | ({ readonly type: 'lease-lost'; readonly attempt: number } & RecordEvent)
+  /** A heartbeat failed; it is tried again until the lease is over. */
+  | ({ readonly type: 'renewal-failed'; readonly attempt: number; readonly error: unknown } & RecordEvent)
+  /** A person decided about a record through `IdempotencyAdmin`. */
+  | ({
+      readonly type: 'resolved';
+      readonly action: 'complete' | 'release' | 'erase';
+      readonly actor: string;
+    } & RecordEvent)
   /** The answer to COMMIT was lost. `resolution` says what the record told afterwards. Alert on `'unresolved'`. */
   | ({
       readonly type: 'unknown';

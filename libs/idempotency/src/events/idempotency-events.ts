@@ -10,6 +10,10 @@ const TYPES: readonly IdempotencyEventType[] = [
   'replayed',
   'rejected',
   'released',
+  'abandoned',
+  'lease-lost',
+  'renewal-failed',
+  'resolved',
   'unknown',
   'reaped',
 ];

@@ -14,9 +14,10 @@ import type { IdempotencyRuntime } from '../idempotency.runtime.js';
 import type { ProtectedRoute } from '../routes/route-registry.js';
 import type { AttemptIdentity } from '../store/identity.js';
 import type { StoredResponse } from '../store/record.js';
-import type { TransactionAttempt } from '../transaction/transaction-attempt.js';
+import type { RunningAttempt } from '../transaction/running-attempt.js';
 import type { KeyCarrier } from './idempotency-key.js';
 import type { CapturedReply } from './captured-reply.js';
+import { lateResponse } from './late-response.js';
 import { emitFirst, emitReply, replayedStatus } from './emit-reply.js';
 import { type PlatformResponse, setHeader } from './platform.js';
 import { REJECTIONS } from './rejections.js';
@@ -69,23 +70,27 @@ export class IdempotencyInterceptor implements NestInterceptor {
     http: { response: PlatformResponse; next: CallHandler },
   ): Promise<unknown> {
     let result: Result | undefined;
-    const outcome = await this.runtime.engine.run(identity, route.policy, async (attempt) => {
-      result = await this.#execute(route, http);
-      return this.#judge(route, attempt, result, http.response);
+    // What the answer is captured from: not from a response that somebody else's answer was put on.
+    const exchange = { ...http };
+    const engine = this.runtime.engines[route.policy.mode];
+    const outcome = await engine.run({ identity }, route.policy, async (attempt) => {
+      result = await this.#execute(route, exchange);
+      return this.#judge(route, attempt, result, exchange.response);
     });
+    if (!result && outcome.kind === 'failed') exchange.response = lateResponse(http.response);
     return this.#respond(outcome, identity, route, http.response, result);
   }
 
   /** Runs pipes, inner interceptors and the handler; never rejects. */
   async #execute(
     route: ProtectedRoute,
-    { response, next }: { response: PlatformResponse; next: CallHandler },
+    exchange: { readonly response: PlatformResponse; readonly next: CallHandler },
   ): Promise<Result> {
     try {
-      const value: unknown = await lastValueFrom(next.handle());
+      const value: unknown = await lastValueFrom(exchange.next.handle());
       const reply = await captureReply({
         value,
-        response,
+        response: exchange.response,
         maxBytes: route.maxResponseBytes,
         replayHeaders: route.replayHeaders,
         redirect: route.redirect,
@@ -99,7 +104,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
   /** Decides whether the result is final, and how it is stored. */
   #judge(
     route: ProtectedRoute,
-    attempt: TransactionAttempt,
+    attempt: RunningAttempt,
     result: Result,
     response: PlatformResponse,
   ): HandlerOutcome {

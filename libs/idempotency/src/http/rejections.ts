@@ -34,6 +34,13 @@ export const REJECTIONS: Readonly<Record<RejectionReason | FailureReason, Reject
       'Every attempt at this request died before it was done, and it had no effect. It is not run again.',
     retry: false,
   },
+  undecided: {
+    code: 'IDEMPOTENCY_OUTCOME_UNKNOWN',
+    detail:
+      'Whether the request took effect is not known, and it is not run again by itself: it waits for somebody to look ' +
+      'into it. Retry later with the same key to get the outcome.',
+    retry: true,
+  },
   'record-unreadable': {
     code: 'IDEMPOTENCY_RECORD_UNREADABLE',
     detail:
@@ -52,7 +59,7 @@ export const REJECTIONS: Readonly<Record<RejectionReason | FailureReason, Reject
   },
   'transaction-conflict': {
     code: 'IDEMPOTENCY_TRANSACTION_CONFLICT',
-    detail: 'The attempt conflicted with another transaction and had no effect. Retry with the same key.',
+    detail: 'The attempt conflicted with another transaction and was rolled back. Retry with the same key.',
     retry: true,
   },
   'outcome-unknown': {

@@ -1,7 +1,36 @@
-import { RECORD_FORMAT } from './record.js';
+import { KNOWN_FORMATS } from './record.js';
+import { quoteTable, stepsTable } from './table-name.js';
 
-/** Every statement of transaction mode, for one table. `table` is already quoted. */
-export function idempotencySql(table: string, serverVersion: number) {
+/**
+ * Whether a record is as good as absent. One that lease mode has not finished never is: what its handler did outside the
+ * database is not undone by the passing of time.
+ *
+ * `record` is the alias with its dot, or nothing.
+ */
+export const expired = (record: string): string =>
+  `(${record}expires_at <= clock_timestamp() AND (${record}status <> 'pending' OR ${record}lease_until IS NULL))`;
+
+/** When the record began, in microseconds: tells the lives of a key apart, whose attempts are numbered anew. */
+export const BORN = `(extract(epoch FROM created_at) * 1000000)::bigint`;
+
+/**
+ * Bounds a transaction's time in statements. `transaction_timeout` exists since PostgreSQL 17; before, one statement is
+ * bounded, by the application's own `statement_timeout` where that is shorter; a second later than the owner gives up
+ * itself, which must not look like an error of its statement. `limit` is the parameter with the milliseconds.
+ */
+export const boundStatements = (serverVersion: number, limit: string): string =>
+  serverVersion >= 170000
+    ? `set_config('transaction_timeout', ${limit}::text, true)`
+    : `set_config('statement_timeout',
+         CASE WHEN current_setting('statement_timeout')::interval > interval '0'
+               AND current_setting('statement_timeout')::interval < ${limit}::text::float8 * interval '1 millisecond'
+              THEN current_setting('statement_timeout') ELSE least(${limit}::text::bigint + 1000, 2147483647)::text END, true)`;
+
+/** Every statement of transaction mode, for one table, named as the `table` option has it. */
+export function idempotencySql(name: string, serverVersion: number) {
+  const table = quoteTable(name);
+  const steps = quoteTable(stepsTable(name));
+  const EXPIRED = expired('');
   /**
    * Makes the record, in its own transaction, so that it is visible to every other instance before the handler runs.
    *
@@ -24,25 +53,17 @@ ON CONFLICT (key_hash) DO NOTHING`;
 
   /**
    * Server-side bounds of the attempt, set only when the row is ours, for this transaction only: a frozen owner cannot
-   * hold its key, neither between two statements nor in one. `transaction_timeout` exists since PostgreSQL 17; before,
-   * one statement is bounded, by the application's own `statement_timeout` where that is shorter; a second later than
-   * the owner gives up itself, which must not look like an error of its statement.
+   * hold its key, neither between two statements nor in one.
    */
-  const IN_STATEMENT =
-    serverVersion >= 170000
-      ? `set_config('transaction_timeout', $3::text, true)`
-      : `set_config('statement_timeout',
-         CASE WHEN current_setting('statement_timeout')::interval > interval '0'
-               AND current_setting('statement_timeout')::interval < $3::text::float8 * interval '1 millisecond'
-              THEN current_setting('statement_timeout') ELSE least($3::text::bigint + 1000, 2147483647)::text END, true)`;
   const BOUNDS = `set_config('idle_in_transaction_session_timeout', $3::text, true),
-       ${IN_STATEMENT}`;
+       ${boundStatements(serverVersion, '$3')}`;
 
   /**
    * Takes the row when nobody holds it. Its lock is the proof that the owner is alive: PostgreSQL drops it with the
    * connection.
    *
-   * - `pending`, without lease or with a lease that is over: claimed, or abandoned by an owner whose lock is gone.
+   * - `pending`: claimed, or abandoned by an owner whose lock is gone. Not one that lease mode has left: what its handler
+   *   did outside the database would be done again.
    * - `error` without an answer: released, a retry may run.
    * - expired: as good as absent.
    * - the fingerprint must be equal (unless expired): another payload never takes a key over, nor leaves the trace of a
@@ -56,15 +77,15 @@ ON CONFLICT (key_hash) DO NOTHING`;
    * $1 key_hash, $2 fingerprint, $3 maxRuntime in ms
    */
   const LOCK_ANY = `
-SELECT attempt, abandoned, status, expires_at <= clock_timestamp() AS expired,
+SELECT attempt, abandoned, status, ${EXPIRED} AS expired, ${BORN} AS born,
        NOT (xmax = 0 OR xmax = xmin) AS begun,
        ${BOUNDS}
   FROM ${table}
  WHERE key_hash = $1
-   AND format = ${RECORD_FORMAT}
-   AND (expires_at <= clock_timestamp()
+   AND format IN (${KNOWN_FORMATS.join(', ')})
+   AND (${EXPIRED}
         OR (fingerprint = $2
-            AND ((status = 'pending' AND (lease_until IS NULL OR lease_until <= clock_timestamp()))
+            AND ((status = 'pending' AND lease_until IS NULL)
                  OR (status = 'error' AND response_status IS NULL))))
    FOR UPDATE`;
   const LOCK = `${LOCK_ANY} SKIP LOCKED`;
@@ -84,8 +105,8 @@ SELECT attempt, abandoned, status, expires_at <= clock_timestamp() AS expired,
    * between LOCK and READ. $1 key_hash, $2 fingerprint
    */
   const READ = `
-SELECT status, attempt, fingerprint = $2 AS same, expires_at <= clock_timestamp() AS expired, format,
-       response_status, response_headers, response_body
+SELECT status, attempt, abandoned, fingerprint = $2 AS same, ${EXPIRED} AS expired, format,
+       lease_until <= clock_timestamp() AS lease_over, response_status, response_headers, response_body
   FROM ${table}
  WHERE key_hash = $1`;
 
@@ -100,15 +121,19 @@ SELECT status, attempt, fingerprint = $2 AS same, expires_at <= clock_timestamp(
    * commit; whoever locks the row next begins the counted attempt (see `begun`).
    *
    * - fenced by `attempt`, which only grows.
-   * - an expired record becomes a new one: its time starts again, and it takes the new payload.
+   * - an expired record becomes a new one: its time starts again, it takes the new payload, and what an earlier life of
+   *   the key has journaled is forgotten.
    *
    * $1 key_hash, $2 attempt as locked, $3 abandoned, $4 operation, $5 fingerprint, $6 ttl in ms
    */
   const RECLAIM = `
-WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+     forgotten AS (
+  DELETE FROM ${steps} AS s USING ${table} AS k
+   WHERE s.key_hash = $1 AND k.key_hash = $1 AND k.expires_at <= clock_timestamp())
 UPDATE ${table} AS r
    SET status = 'pending', attempt = r.attempt + 1, abandoned = $3, lease_until = NULL,
-       operation = $4, fingerprint = $5,
+       operation = $4, fingerprint = $5, format = 1,
        response_status = NULL, response_headers = NULL, response_body = NULL, completed_at = NULL,
        created_at = CASE WHEN r.expires_at <= clock_timestamp() THEN clock_timestamp() ELSE r.created_at END,
        expires_at = CASE WHEN r.expires_at <= clock_timestamp()
@@ -124,13 +149,13 @@ UPDATE ${table} AS r
    *   must not commit the handler's rows without their record.
    * - no indexed column changes, so that the update stays on its page (HOT).
    *
-   * $1 key_hash, $2 attempt, $3 status, $4 response_status, $5 response_headers, $6 response_body, $7 last_error
+   * $1 key_hash, $2 attempt, $3 status, $4 response_status, $5 response_headers, $6 response_body, $7 last_error, $8 format
    */
   const COMPLETE = `
 WITH fenced AS (
   UPDATE ${table}
      SET status = $3, response_status = $4, response_headers = $5, response_body = $6, last_error = $7,
-         abandoned = 0, completed_at = clock_timestamp()
+         format = $8, abandoned = 0, completed_at = clock_timestamp()
    WHERE key_hash = $1 AND attempt = $2 AND status = 'pending'
   RETURNING 1)
 SELECT 1 / count(*) AS written FROM fenced`;
@@ -158,6 +183,7 @@ UPDATE ${table}
   /**
    * Deletes expired records, one statement a batch.
    *
+   * - never one that lease mode has not finished: it waits for its next attempt, or for a person.
    * - the predicate stands in the statement that deletes: a record reclaimed in between is not expired any more.
    * - SKIP LOCKED: a record somebody holds is not touched, whatever its time says.
    * - statement_timestamp(), not clock_timestamp(): a stable value can use the index.
@@ -170,14 +196,15 @@ WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($2::bigint) AS ours)
      doomed AS MATERIALIZED (
   SELECT key_hash FROM ${table}
    WHERE expires_at <= statement_timestamp()
-     AND (lease_until IS NULL OR lease_until <= statement_timestamp())
+     AND (status <> 'pending' OR lease_until IS NULL)
      AND (SELECT ours FROM turn)
    ORDER BY expires_at
    LIMIT $1
    FOR UPDATE SKIP LOCKED)
 DELETE FROM ${table} AS r
  USING doomed
- WHERE r.key_hash = doomed.key_hash AND r.expires_at <= statement_timestamp()`;
+ WHERE r.key_hash = doomed.key_hash AND r.expires_at <= statement_timestamp()
+   AND (r.status <> 'pending' OR r.lease_until IS NULL)`;
 
   return {
     CLAIM,

@@ -1,7 +1,8 @@
 import type { QueryResult, QueryResultRow } from 'pg';
 import type { AttemptIdentity } from './identity.js';
 import { idempotencySql, type IdempotencySql } from './idempotency.sql.js';
-import { RECORD_FORMAT, type StoredResponse } from './record.js';
+import { KNOWN_FORMATS, type StoredResponse } from './record.js';
+import { ResponseCodec, type Sealing } from './response-columns.js';
 import { openSession, type ConnectionSource, type Session, type Statement } from './session.js';
 import {
   CommitRefusedError,
@@ -10,7 +11,6 @@ import {
   SERIALIZATION_FAILURE,
   sqlStateOf,
 } from './sql-state.js';
-import { quoteTable } from './table-name.js';
 
 /** A row that LOCK gave us: nobody else can begin an attempt on it until this transaction ends. */
 export interface LockedRecord {
@@ -20,16 +20,21 @@ export interface LockedRecord {
   readonly expired: boolean;
   /** An attempt was begun on this version of the row: it is abandoned, unless the row was released. */
   readonly begun: boolean;
+  /** When the record began, in microseconds. */
+  readonly born: string;
 }
 
 /** What READ found. */
 export type ReadRecord =
   | { readonly state: 'absent' }
-  | { readonly state: 'unreadable'; readonly format: number }
+  /** Written by a newer version of the library, or encrypted with a key that is not at hand. */
+  | { readonly state: 'unreadable'; readonly cause: Error }
   /** Recorded under another fingerprint. */
   | { readonly state: 'reused' }
   /** Held by its owner, or about to be deleted. */
   | { readonly state: 'in-flight' }
+  /** Left by lease mode: its lease is over, `abandoned` attempts before it died in a row. */
+  | { readonly state: 'unowned'; readonly abandoned: number }
   /** Free to run again. */
   | { readonly state: 'released' }
   /** `raised`: the handler threw it (`status` is `error`). */
@@ -44,8 +49,11 @@ export type ClaimResult =
 
 interface ReadRow extends QueryResultRow {
   status: string;
+  abandoned: number;
   same: boolean;
   expired: boolean;
+  /** `null` without a lease. */
+  lease_over: boolean | null;
   format: number;
   response_status: number | null;
   response_headers: Record<string, string> | null;
@@ -63,13 +71,16 @@ const LAST_ERROR_LENGTH = 500;
  */
 export class IdempotencyStore {
   readonly sql: IdempotencySql;
+  readonly responses: ResponseCodec;
 
   constructor(
     readonly table: string,
     readonly source: ConnectionSource,
-    serverVersion: number,
+    readonly serverVersion: number,
+    readonly sealing?: Sealing,
   ) {
-    this.sql = idempotencySql(quoteTable(table), serverVersion);
+    this.sql = idempotencySql(table, serverVersion);
+    this.responses = new ResponseCodec(sealing);
   }
 
   open(timeoutMs: number): Promise<Session> {
@@ -118,7 +129,7 @@ export class IdempotencyStore {
       .slice(-3)
       .map((result) => (result as PromiseFulfilledResult<QueryResult>).value);
     const row = locked?.rows[0] as LockedRecord | undefined;
-    if (!row) return { kind: 'not-locked', record: describeRead(read?.rows[0] as ReadRow | undefined) };
+    if (!row) return { kind: 'not-locked', record: this.describe(keyHash, read?.rows[0]) };
     if (waitMs !== undefined) {
       const limit = (results[2] as PromiseFulfilledResult<QueryResult<{ previous: string }>>).value.rows[0];
       await session.query({ text: sql.UNLIMIT_WAIT, values: [limit?.previous] });
@@ -155,17 +166,11 @@ export class IdempotencyStore {
   complete(session: Session, outcome: CompletedAttempt): Promise<CommitResult> {
     const { sql } = this;
     const { keyHash, attempt, status, response, error } = outcome;
+    const { format, headers, body, ...answer } = this.responses.encode(keyHash, response);
+    const lastError = error === undefined ? null : describeError(error);
     const complete: Statement = {
       text: sql.COMPLETE,
-      values: [
-        keyHash,
-        attempt,
-        status,
-        response.status,
-        JSON.stringify(response.headers),
-        response.body,
-        error === undefined ? null : describeError(error),
-      ],
+      values: [keyHash, attempt, status, answer.status, headers, body, lastError, format],
     };
     const before = status === 'error' ? [{ text: sql.ROLLBACK_TO_SAVEPOINT }, complete] : [complete];
     return commit(session, before, sql.COMMIT, outcome);
@@ -225,6 +230,37 @@ export class IdempotencyStore {
     if (!row) return 'gone';
     return row.attempt === attempt && row.status !== 'pending' ? 'committed' : 'rolled-back';
   }
+
+  /** What stands in the record now. */
+  async read(session: Session, { keyHash, fingerprint }: AttemptIdentity): Promise<ReadRecord> {
+    const { rows } = await session.query({ text: this.sql.READ, values: [keyHash, fingerprint] });
+    return this.describe(keyHash, rows[0]);
+  }
+
+  /** What a row of READ says; `undefined` is no row. */
+  describe(keyHash: Buffer, found: QueryResultRow | undefined): ReadRecord {
+    if (!found) return { state: 'absent' };
+    const row = found as ReadRow;
+    if (!KNOWN_FORMATS.includes(row.format)) {
+      const cause = new Error(
+        `the record has format ${row.format}, written by a newer version of the library`,
+      );
+      return { state: 'unreadable', cause };
+    }
+    // Expired, and yet LOCK did not get it: whoever holds it is making it new, or deleting it.
+    if (row.expired) return { state: 'in-flight' };
+    if (!row.same) return { state: 'reused' };
+    if (row.response_status !== null) {
+      try {
+        const response = this.responses.decode(keyHash, { ...row, response_status: row.response_status });
+        return { state: 'final', raised: row.status === 'error', response };
+      } catch (error) {
+        return { state: 'unreadable', cause: error as Error };
+      }
+    }
+    if (row.status !== 'pending') return { state: 'released' };
+    return row.lease_over === true ? { state: 'unowned', abandoned: row.abandoned } : { state: 'in-flight' };
+  }
 }
 
 /** A final outcome with the attempt that reached it. */
@@ -246,7 +282,7 @@ export type CommitResult =
   | { readonly kind: 'unknown'; readonly cause: unknown };
 
 /** Sends statements together where the connection pipelines, else one after another until one fails. */
-async function flush(
+export async function flush(
   session: Session,
   statements: readonly Statement[],
 ): Promise<PromiseSettledResult<QueryResult>[]> {
@@ -261,7 +297,7 @@ async function flush(
   return results;
 }
 
-async function commit(
+export async function commit(
   session: Session,
   before: readonly Statement[],
   commitText: string,
@@ -313,23 +349,8 @@ export class StaleAttemptError extends Error {
   }
 }
 
-function describeRead(row: ReadRow | undefined): ReadRecord {
-  if (!row) return { state: 'absent' };
-  if (row.format !== RECORD_FORMAT) return { state: 'unreadable', format: row.format };
-  // Expired, and yet LOCK did not get it: whoever holds it is making it new, or deleting it.
-  if (row.expired) return { state: 'in-flight' };
-  if (!row.same) return { state: 'reused' };
-  if (row.response_status !== null) {
-    return {
-      state: 'final',
-      raised: row.status === 'error',
-      response: { status: row.response_status, headers: row.response_headers ?? {}, body: row.response_body },
-    };
-  }
-  return row.status === 'pending' ? { state: 'in-flight' } : { state: 'released' };
-}
-
-function describeError(error: unknown): string {
+/** What stays of an error for operators. */
+export function describeError(error: unknown): string {
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   // PostgreSQL's text holds no NUL.
   return text.replaceAll('\0', '').slice(0, LAST_ERROR_LENGTH);

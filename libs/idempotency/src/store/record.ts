@@ -1,5 +1,10 @@
-/** Records written by this version of the library carry this format; another number is refused, never re-run. */
-export const RECORD_FORMAT = 1;
+/** The answer stands in its columns as it was sent. */
+export const PLAIN_FORMAT = 1;
+/** Headers and body of the answer are one encrypted value in `response_body`. */
+export const SEALED_FORMAT = 2;
+
+/** What this version of the library reads; a record in another format is refused, never re-run. */
+export const KNOWN_FORMATS: readonly number[] = [PLAIN_FORMAT, SEALED_FORMAT];
 
 /** The answer as it is stored: what a replay sends again, byte for byte. */
 export interface StoredResponse {

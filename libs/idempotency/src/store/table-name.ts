@@ -14,3 +14,13 @@ export function siblingName(table: string, suffix: string): string {
 export function isTableName(value: unknown): value is string {
   return typeof value === 'string' && /^([A-Za-z_]\w{0,39}\.)?[A-Za-z_]\w{0,39}$/.test(value);
 }
+
+/** The journal of steps beside the table: `idempotency_steps` beside `idempotency_keys`. */
+export function stepsTable(table: string): string {
+  return `${table.replace(/_keys$/, '')}_steps`;
+}
+
+/** The trail of decisions beside the table: `idempotency_audit` beside `idempotency_keys`. */
+export function auditTable(table: string): string {
+  return `${table.replace(/_keys$/, '')}_audit`;
+}

@@ -1,11 +1,11 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { HandlerRun } from './handler-run.js';
+import type { RunningAttempt } from './running-attempt.js';
 import type { Scope } from './savepoint-stack.js';
-import type { TransactionAttempt } from './transaction-attempt.js';
 
 /** What code running inside an attempt carries along. */
 export interface AttemptContext {
-  readonly attempt: TransactionAttempt;
+  readonly attempt: RunningAttempt;
   /** The call of the handler that the code belongs to; `undefined` in the interceptors and pipes around it. */
   readonly run: HandlerRun | undefined;
   /** The nested transaction whose callback is running, or the attempt's own. */

@@ -1,5 +1,6 @@
 /** What ends a handler's access to the attempt's transaction. */
-export type EndOfAccess = 'its attempt had settled' | 'an interceptor had run the handler again';
+export type EndOfAccess =
+  'its attempt had settled' | 'its phase had ended' | 'an interceptor had run the handler again';
 
 /**
  * Thrown to code that uses the database through an attempt that is over: its transaction has been committed or rolled
@@ -10,8 +11,8 @@ export class AttemptSettledError extends Error {
   override readonly name = 'AttemptSettledError';
   constructor(operation: string, end: EndOfAccess) {
     super(
-      `A statement was issued by ${operation} after ${end}; it was not run. ` +
-        'Await all database work inside the handler, or wrap independent work in outsideAttempt(() => …).',
+      `A statement, step or phase was issued by ${operation} after ${end}; it was not run. ` +
+        'Await all work inside the handler, or wrap independent work in outsideAttempt(() => …).',
     );
   }
 }
@@ -22,7 +23,7 @@ export class UnfinishedWorkError extends Error {
   constructor(operation: string, what: string) {
     super(
       `The handler of ${operation} returned while ${what} it had started was still running, so the attempt was ` +
-        'rolled back. Await all database work inside the handler, or wrap independent work in outsideAttempt(() => …).',
+        'rolled back. Await all work inside the handler, or wrap independent work in outsideAttempt(() => …).',
     );
   }
 }
@@ -54,6 +55,17 @@ export class RepeatedHandlerError extends Error {
       `An interceptor ran the handler of ${operation} again after interceptors had written to the database or opened a ` +
         'transaction around it; the attempt was rolled back. Write in the handler, or in outsideAttempt(() => …), or let the ' +
         'client retry.',
+    );
+  }
+}
+
+/** A step or phase in transaction mode, which has no journal: its handler's rows commit, or do not, as one. */
+export class LeaseModeOnlyError extends Error {
+  override readonly name = 'LeaseModeOnlyError';
+  constructor(call: string, operation: string) {
+    super(
+      `${call} was called by ${operation}, which runs in transaction mode and has no steps. Declare the route with ` +
+        "@Idempotent({ mode: 'lease' }), or call the function itself.",
     );
   }
 }

@@ -25,9 +25,8 @@ export function joinDataSource(dataSource: DataSource): MakeRunner {
   const original: MakeRunner = dataSource.createQueryRunner.bind(dataSource);
   hooked[JOINED] = original;
   dataSource.createQueryRunner = (mode) => {
-    const attempt = currentContext()?.attempt;
     // A transaction of one database cannot take in the rows of another: those data sources work as they always do.
-    return attempt?.dataSource === dataSource ? attempt.queryRunner() : original(mode);
+    return currentContext()?.attempt.joinedRunner(dataSource) ?? original(mode);
   };
 
   const manager = dataSource.manager as { transaction: EntityManager['transaction'] };
@@ -35,9 +34,9 @@ export function joinDataSource(dataSource: DataSource): MakeRunner {
     ...args: unknown[]
   ) => Promise<unknown>;
   manager.transaction = (...args: unknown[]) => {
-    const attempt = currentContext()?.attempt;
-    if (attempt?.dataSource !== dataSource) return originalTransaction(...args);
-    return (attempt.queryRunner().manager.transaction as (...args: unknown[]) => Promise<unknown>)(...args);
+    const runner = currentContext()?.attempt.joinedRunner(dataSource);
+    if (!runner) return originalTransaction(...args);
+    return (runner.manager.transaction as (...args: unknown[]) => Promise<unknown>)(...args);
   };
   return original;
 }

@@ -12,6 +12,8 @@ export interface Scope {
   readonly parent: Scope | undefined;
   /** Statements that may write and were issued from elsewhere while this scope was on top. */
   foreignWrites: number;
+  /** It is over, and what happened in it did not. */
+  rolledBack: boolean;
 }
 
 /** Who asks to send a statement. */
@@ -28,7 +30,7 @@ export interface Admission {
  * other, and a rollback of one would take the other's rows along; so a statement waits until its own scope is on top.
  */
 export class SavepointStack {
-  readonly root: Scope = { kind: 'root', parent: undefined, foreignWrites: 0 };
+  readonly root: Scope = { kind: 'root', parent: undefined, foreignWrites: 0, rolledBack: false };
   #top: Scope = this.root;
   readonly #waiting = new Set<() => void>();
   /** Set when a rollback undid statements of code that was told they had succeeded. */
@@ -63,7 +65,7 @@ export class SavepointStack {
     return this.#when(
       () => this.#admits(scope, own),
       () => {
-        const opened: Scope = { kind, parent: this.#top, foreignWrites: 0 };
+        const opened: Scope = { kind, parent: this.#top, foreignWrites: 0, rolledBack: false };
         this.#top = opened;
         return opened;
       },
@@ -81,6 +83,7 @@ export class SavepointStack {
   /** Takes `scope` off; with `rolledBack` its foreign statements are gone, which their issuers do not know. */
   pop(scope: Scope, rolledBack: boolean): void {
     if (this.#top !== scope) return;
+    scope.rolledBack = rolledBack;
     this.#top = scope.parent ?? this.root;
     if (rolledBack && scope.foreignWrites > 0) {
       this.poisonedBy ??= new InterleavedTransactionError(

@@ -1,11 +1,13 @@
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import type { AttemptIdentity } from '../store/identity.js';
 import type { Session } from '../store/session.js';
+import { AfterCommit } from './after-commit.js';
 import { type AttemptContext, currentContext, runInContext } from './attempt-context.js';
-import { RepeatedHandlerError } from './attempt-settled.error.js';
-import type { Attempt } from './attempt.js';
+import { type EndOfAccess, LeaseModeOnlyError, RepeatedHandlerError } from './attempt-settled.error.js';
+import { downstreamKeyOf } from './downstream-key.js';
 import { HandlerRun } from './handler-run.js';
 import { joinedQueryRunner } from './joined-query-runner.js';
+import type { RunningAttempt } from './running-attempt.js';
 
 /** How a second run of the handler gets rid of what the first one wrote. The savepoint itself stays. */
 export type UndoHandler = (session: Session) => Promise<void>;
@@ -13,6 +15,8 @@ export type UndoHandler = (session: Session) => Promise<void>;
 export interface AttemptParts {
   readonly identity: AttemptIdentity;
   readonly number: number;
+  /** When the record began, in microseconds. */
+  readonly born: string;
   readonly session: Session;
   readonly dataSource: DataSource;
   readonly makeRunner: (mode: 'master') => QueryRunner;
@@ -20,11 +24,13 @@ export interface AttemptParts {
 }
 
 /** The handler's side of an attempt in transaction mode: one connection, one transaction, everything joins it. */
-export class TransactionAttempt implements Attempt {
+export class TransactionAttempt implements RunningAttempt {
   readonly identity: AttemptIdentity;
   readonly number: number;
   readonly session: Session;
   readonly dataSource: DataSource;
+  readonly afterCommits = new AfterCommit();
+  #lost: AbortController | undefined;
   #run: HandlerRun;
   #began = false;
   /** Whether the handler began inside a transaction of an interceptor, which a rollback would end. */
@@ -53,9 +59,38 @@ export class TransactionAttempt implements Attempt {
     return (run.manager ??= this.queryRunner().manager);
   }
 
-  /** Whether the controller method's own body was entered: pipes and inner interceptors run before it. */
+  get signal(): AbortSignal {
+    // Made when it is asked for: most handlers never do.
+    if (!this.#lost) {
+      const lost = (this.#lost = new AbortController());
+      void this.session.lost.then((error) => lost.abort(error));
+    }
+    return this.#lost.signal;
+  }
+
+  downstreamKey(name: string): string {
+    return downstreamKeyOf({ keyHash: this.identity.keyHash, born: this.parts.born, name });
+  }
+
+  afterCommit(fn: () => unknown): void {
+    this.#runOfCaller().assertActive();
+    this.afterCommits.add(fn);
+  }
+
+  step(name: string): Promise<never> {
+    return Promise.reject(new LeaseModeOnlyError(`step(${JSON.stringify(name)})`, this.identity.operation));
+  }
+
+  phase(name: string): Promise<never> {
+    return Promise.reject(new LeaseModeOnlyError(`phase(${JSON.stringify(name)})`, this.identity.operation));
+  }
+
   get handlerBegan(): boolean {
     return this.#began;
+  }
+
+  joinedRunner(dataSource: DataSource): QueryRunner | undefined {
+    return dataSource === this.dataSource ? this.queryRunner() : undefined;
   }
 
   /** A query runner on the attempt's connection; every part of the handler gets one of its own. */
@@ -70,6 +105,16 @@ export class TransactionAttempt implements Attempt {
   /** Runs interceptors, pipes and the handler so that everything they call joins this attempt. */
   run<T>(work: () => T): T {
     return runInContext({ attempt: this, run: undefined, scope: this.#run.savepoints.root }, work);
+  }
+
+  /** What was done in it did not happen. */
+  markRolledBack(): void {
+    this.#run.savepoints.root.rolledBack = true;
+  }
+
+  /** Runs a phase: its code belongs to the transaction as a handler's does. */
+  runInside<T>(work: () => T): T {
+    return runInContext({ attempt: this, run: this.#run, scope: this.#run.savepoints.root }, work);
   }
 
   /**
@@ -97,6 +142,7 @@ export class TransactionAttempt implements Attempt {
     }
     this.#run.end('an interceptor had run the handler again');
     const run = (this.#run = new HandlerRun(this.identity.operation));
+    this.afterCommits.clear();
     await this.parts.undoHandler(this.session);
     run.assertActive();
     return runInContext({ ...context, run, scope: run.savepoints.root }, handler);
@@ -107,8 +153,8 @@ export class TransactionAttempt implements Attempt {
    *
    * @returns why its rows must not be committed, although it returned.
    */
-  settle(): Error | undefined {
-    const unfinished = this.#run.end('its attempt had settled');
+  settle(end: EndOfAccess = 'its attempt had settled'): Error | undefined {
+    const unfinished = this.#run.end(end);
     return this.#failure ?? unfinished;
   }
 

@@ -1,0 +1,293 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { DataSource } from 'typeorm';
+import type { IdempotencyEvent } from '../events/idempotency-event.js';
+import { failpoint } from '../failpoint.js';
+import { Heartbeat } from '../lease/heartbeat.js';
+import { LeaseAttempt } from '../lease/lease-attempt.js';
+import type { ErrorCodec } from '../lease/step-codec.js';
+import type { AttemptIdentity } from '../store/identity.js';
+import type { ReadRecord } from '../store/idempotency.store.js';
+import type { Fence, LeaseStore } from '../store/lease.store.js';
+import type { Session } from '../store/session.js';
+import { isTransactionConflict } from '../store/sql-state.js';
+import type { AfterCommit } from '../transaction/after-commit.js';
+import type { MakeRunner } from '../transaction/join-data-source.js';
+import { acquireLease, type Leased } from './acquire-lease.js';
+import { type Answered, conclude, outcomeOf } from './answered.js';
+import { Deadline } from './deadline.js';
+import { named } from './idempotency.engine.js';
+import type { SharedOutcome } from './in-flight.registry.js';
+import type { Engine, EngineOutcome, EngineRequest, HandlerOutcome, RunHandler } from './outcomes.js';
+import type { AttemptPolicy, EngineSettings } from './policy.js';
+import { takeTurn, type Turns } from './take-turn.js';
+
+/** How long an outcome is tried to be recorded, on one connection after another. */
+const RECORD_TIMEOUT_MS = 10_000;
+const RECORD_RETRY_MS = 100;
+
+export interface LeaseEngineParts {
+  readonly store: LeaseStore;
+  readonly dataSource: DataSource;
+  readonly makeRunner: MakeRunner;
+  readonly errors: ErrorCodec;
+  readonly settings: EngineSettings;
+  readonly turns: Turns;
+  readonly afterCommit: (callbacks: AfterCommit) => void;
+  readonly emit: (event: IdempotencyEvent) => void;
+}
+
+/** One execution, with what its pieces share. */
+interface Execution {
+  readonly identity: AttemptIdentity;
+  readonly policy: AttemptPolicy;
+  readonly fence: Fence;
+  readonly attempt: LeaseAttempt;
+  readonly heartbeat: Heartbeat;
+  readonly began: number;
+}
+
+/** What became of a fenced write. */
+type Written = 'written' | 'stale' | { readonly unknown: unknown };
+
+/**
+ * The protocol of lease mode: claim durably, keep the lease while the handler runs, record its outcome. No connection is held
+ * in between. Every write is fenced: an attempt that has lost its lease changes nothing, and its caller is answered from
+ * the record.
+ */
+export class LeaseEngine implements Engine {
+  readonly #running = new Set<Heartbeat>();
+
+  constructor(private readonly parts: LeaseEngineParts) {}
+
+  async run(request: EngineRequest, policy: AttemptPolicy, handler: RunHandler): Promise<EngineOutcome> {
+    const { identity } = request;
+    failpoint('before-claim');
+    let acquired: Leased | Answered;
+    try {
+      acquired = await takeTurn(this.parts.turns, identity, policy, (wait) =>
+        acquireLease(this.parts, request, policy, wait),
+      );
+    } catch (cause) {
+      // Fail closed: no store, no execution.
+      return { kind: 'rejected', reason: 'store-unavailable', cause };
+    }
+    if (acquired.kind === 'claimed') return this.#execute(identity, policy, acquired, handler);
+    return this.#answered(identity, acquired);
+  }
+
+  /** Ends every heartbeat of this process: what is still running loses its lease in its time. */
+  stop(): void {
+    for (const heartbeat of this.#running) heartbeat.stop();
+  }
+
+  async #execute(
+    identity: AttemptIdentity,
+    policy: AttemptPolicy,
+    { fence, resumed, journal, sentAt }: Leased,
+    handler: RunHandler,
+  ): Promise<EngineOutcome> {
+    const share = this.parts.turns.inFlight.add(identity.keyHash, identity.fingerprint);
+    const ended = new AbortController();
+    const heartbeat = this.#heartbeat(identity, policy, fence, ended, sentAt);
+    if (resumed) this.#emit({ type: 'taken-over', attempt: fence.attempt, ...named(identity) });
+    this.#emit({ type: 'claimed', attempt: fence.attempt, ...named(identity) });
+    failpoint('after-claim');
+    const attempt = new LeaseAttempt({
+      ...this.parts,
+      identity,
+      fence,
+      journal,
+      heartbeat,
+      signal: ended.signal,
+      leaseMs: policy.leaseMs,
+      maxRuntimeMs: policy.maxRuntimeMs,
+      acquireTimeoutMs: this.parts.settings.acquireTimeoutMs,
+    });
+    const execution = { identity, policy, fence, attempt, heartbeat, began: performance.now() };
+
+    const settled = attempt
+      .run(() => handler(attempt))
+      // A storeIf that throws, for one: what cannot be judged is not final.
+      .catch((error: unknown): HandlerOutcome => ({ kind: 'release', error }))
+      .then((outcome) => this.#settle(execution, outcome, share))
+      .finally(() => {
+        heartbeat.stop();
+        this.#running.delete(heartbeat);
+        share({ kind: 'none' });
+      });
+    return this.#withinRuntime(execution, settled, ended, share);
+  }
+
+  /**
+   * The outcome, or that it is unknown, when maxRuntime is over: a handler cannot be stopped from outside. The lease is not
+   * renewed any more; should the handler come to its end before another attempt begins, that is recorded still.
+   */
+  async #withinRuntime(
+    { policy, heartbeat }: Execution,
+    settled: Promise<EngineOutcome>,
+    ended: AbortController,
+    share: (outcome: SharedOutcome) => void,
+  ): Promise<EngineOutcome> {
+    const deadline = new Deadline(policy.maxRuntimeMs);
+    const outcome = await deadline.race(settled);
+    if (outcome !== 'over') return outcome;
+    const cause = new Error(`the attempt ran for longer than maxRuntime (${policy.maxRuntimeMs} ms)`);
+    heartbeat.stop();
+    ended.abort(cause);
+    share({ kind: 'none' });
+    void settled.catch(() => undefined);
+    return { kind: 'failed', reason: 'outcome-unknown', cause };
+  }
+
+  async #settle(
+    execution: Execution,
+    outcome: HandlerOutcome,
+    share: (outcome: SharedOutcome) => void,
+  ): Promise<EngineOutcome> {
+    const { attempt, identity, fence, began } = execution;
+    const unfinished = attempt.settle();
+    failpoint('handler-returned');
+    if (outcome.kind === 'release') return this.#giveBack(execution, outcome.error);
+    // An answer must not be recorded for work that is half done, nor one that leaves out what was done before.
+    if (unfinished) return this.#giveBack(execution, unfinished);
+    const written = await this.#write(execution, (session) =>
+      this.parts.store.complete(session, fence, outcome),
+    );
+    if (written === 'stale') return this.#adopt(execution, outcome);
+    if (written !== 'written') return { kind: 'failed', reason: 'outcome-unknown', cause: written.unknown };
+    failpoint('committed');
+    const { response } = outcome;
+    share({ kind: 'final', raised: outcome.status === 'error', response });
+    this.#emit({
+      type: 'completed',
+      attempt: fence.attempt,
+      status: response.status,
+      tombstone: response.body === null,
+      durationMs: performance.now() - began,
+      ...named(identity),
+    });
+    if (outcome.status === 'completed') this.parts.afterCommit(attempt.afterCommits);
+    return { kind: 'executed', attempt: fence.attempt };
+  }
+
+  /**
+   * The attempt came to no final outcome. With nothing done the key is given back. With something done for good, or with a route
+   * that is never run twice by itself, the record stays pending: it goes on from its journal, or a person decides.
+   */
+  async #giveBack(execution: Execution, error: unknown): Promise<EngineOutcome> {
+    const { attempt, identity, fence, policy } = execution;
+    const { store } = this.parts;
+    const hasEffect = attempt.hasJournal || (policy.onAbandoned === 'fail' && attempt.handlerBegan);
+    const isForgotten = !hasEffect && !attempt.handlerBegan && fence.attempt === 1;
+    const written = await this.#write(execution, (session) => {
+      if (hasEffect) return store.abandon(session, fence, error);
+      return isForgotten ? store.forget(session, fence) : store.release(session, fence, error);
+    });
+    if (written === 'stale') return this.#adopt(execution);
+    // Not written: then the lease runs out, which comes to the same a little later. The handler's error is the answer.
+    if (written === 'written') {
+      const type = hasEffect ? 'abandoned' : 'released';
+      this.#emit({ type, attempt: fence.attempt, error, ...named(identity) });
+    }
+    return isTransactionConflict(error)
+      ? { kind: 'failed', reason: 'transaction-conflict', cause: error }
+      : { kind: 'released', error };
+  }
+
+  /** The record is another attempt's, or decided: what stands there is the answer. */
+  async #adopt(execution: Execution, own?: HandlerOutcome): Promise<EngineOutcome> {
+    const { identity, heartbeat } = execution;
+    const { store, settings } = this.parts;
+    heartbeat.lost();
+    let answer: Answered | 'again';
+    try {
+      const read = (session: Session): Promise<ReadRecord> => store.records.read(session, identity);
+      answer = conclude(await this.#onSession(settings.acquireTimeoutMs, read));
+    } catch (cause) {
+      return { kind: 'failed', reason: 'outcome-unknown', cause };
+    }
+    if (answer === 'again') {
+      const cause = new Error(`the record was ${own ? 'decided' : 'given back'} by another attempt`);
+      return { kind: 'failed', reason: 'outcome-unknown', cause };
+    }
+    return this.#answered(identity, answer);
+  }
+
+  /**
+   * Writes through the fence, on one connection after another until it is answered: sent twice, the second finds the
+   * first, and is told from another attempt's write by the number that stands in the record.
+   */
+  async #write(
+    { fence, identity }: Execution,
+    write: (session: Session) => Promise<boolean>,
+  ): Promise<Written> {
+    const { settings, store } = this.parts;
+    const deadline = new Deadline(RECORD_TIMEOUT_MS);
+    let isRepeated = false;
+    for (;;) {
+      try {
+        const timeoutMs = settings.acquireTimeoutMs;
+        return await this.#onSession(timeoutMs, async (session) => {
+          const sent = write(session);
+          failpoint('commit-sent');
+          if (await sent) return 'written';
+          return isRepeated && (await store.isWritten(session, fence)) ? 'written' : 'stale';
+        });
+      } catch (unknown) {
+        if (deadline.isOver) return { unknown };
+        isRepeated = true;
+        await deadline.race(delay(RECORD_RETRY_MS));
+      }
+    }
+  }
+
+  async #onSession<T>(timeoutMs: number, work: (session: Session) => Promise<T>): Promise<T> {
+    const session = await this.parts.store.open(timeoutMs);
+    try {
+      const result = await session.within(timeoutMs, work(session));
+      session.release();
+      return result;
+    } catch (error) {
+      void session.rollbackAndRelease(timeoutMs);
+      throw error;
+    }
+  }
+
+  #heartbeat(
+    identity: AttemptIdentity,
+    policy: AttemptPolicy,
+    fence: Fence,
+    ended: AbortController,
+    sentAt: number,
+  ): Heartbeat {
+    const { leaseMs } = policy;
+    const { settings, store } = this.parts;
+    // A renewal that takes longer than the lease is none.
+    const timeoutMs = Math.max(50, Math.min(settings.acquireTimeoutMs, leaseMs));
+    const parts = {
+      leaseMs,
+      renew: () => this.#onSession(timeoutMs, (session) => store.renew(session, fence, leaseMs)),
+      onLost: () => {
+        ended.abort(new Error('the lease was lost'));
+        this.#emit({ type: 'lease-lost', attempt: fence.attempt, ...named(identity) });
+      },
+      onError: (error: unknown) => {
+        this.#emit({ type: 'renewal-failed', attempt: fence.attempt, error, ...named(identity) });
+      },
+    };
+    const heartbeat = new Heartbeat(parts, sentAt);
+    this.#running.add(heartbeat);
+    return heartbeat;
+  }
+
+  #answered(identity: AttemptIdentity, answered: Answered): EngineOutcome {
+    if (answered.kind === 'replay') {
+      this.#emit({ type: 'replayed', status: answered.response.status, ...named(identity) });
+    }
+    return outcomeOf(answered);
+  }
+
+  #emit(event: IdempotencyEvent): void {
+    this.parts.emit(event);
+  }
+}

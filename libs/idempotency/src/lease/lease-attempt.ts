@@ -1,0 +1,304 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
+import { failpoint } from '../failpoint.js';
+import type { AttemptIdentity } from '../store/identity.js';
+import type { JournalEntry } from '../store/journal-entry.js';
+import type { Fence, LeaseStore } from '../store/lease.store.js';
+import type { Session } from '../store/session.js';
+import { AfterCommit } from '../transaction/after-commit.js';
+import { type AttemptContext, currentContext, runInContext } from '../transaction/attempt-context.js';
+import { AttemptSettledError, UnfinishedWorkError } from '../transaction/attempt-settled.error.js';
+import { downstreamKeyOf } from '../transaction/downstream-key.js';
+import { HandlerRun } from '../transaction/handler-run.js';
+import type { MakeRunner } from '../transaction/join-data-source.js';
+import type { Journaled, StepOptions } from '../transaction/journaled.js';
+import type { RunningAttempt } from '../transaction/running-attempt.js';
+import type { TransactionAttempt } from '../transaction/transaction-attempt.js';
+import type { Heartbeat } from './heartbeat.js';
+import { Journal, type Visit } from './journal.js';
+import { LeaseLostError, StepNotJournaledError, StepOrderError } from './lease.errors.js';
+import { runPhase } from './phase.js';
+import { decodeResult, encodeResult, type ErrorCodec } from './step-codec.js';
+
+/** How long a step that is done is tried to be journaled, on one connection after another. */
+const JOURNAL_TIMEOUT_MS = 10_000;
+const JOURNAL_RETRY_MS = 100;
+
+export interface LeaseAttemptParts {
+  readonly store: LeaseStore;
+  readonly dataSource: DataSource;
+  readonly makeRunner: MakeRunner;
+  readonly errors: ErrorCodec;
+  readonly identity: AttemptIdentity;
+  readonly fence: Fence;
+  readonly journal: readonly JournalEntry[];
+  readonly heartbeat: Heartbeat;
+  /** Aborted when the attempt may not go on. */
+  readonly signal: AbortSignal;
+  readonly leaseMs: number;
+  readonly maxRuntimeMs: number;
+  readonly acquireTimeoutMs: number;
+}
+
+/** The phase that code is in, with the attempt it belongs to: a phase of one attempt says nothing about another's. */
+interface OpenPhase {
+  readonly attempt: LeaseAttempt;
+  transaction: TransactionAttempt | undefined;
+}
+
+const openPhase = new AsyncLocalStorage<OpenPhase>();
+
+/** The handler's side of an attempt in lease mode: no transaction and no connection, but steps, phases and a journal. */
+export class LeaseAttempt implements RunningAttempt {
+  readonly afterCommits = new AfterCommit();
+  readonly #journal: Journal;
+  #run: HandlerRun;
+  #began = false;
+  #isSettled = false;
+  #running = 0;
+  /** Tail of what needs the record's row to itself: phases, and the entries of steps. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(private readonly parts: LeaseAttemptParts) {
+    this.#journal = new Journal(parts.identity.operation, parts.journal);
+    this.#run = new HandlerRun(parts.identity.operation);
+  }
+
+  get key(): string {
+    return this.parts.identity.key;
+  }
+
+  get scope(): string {
+    return this.parts.identity.scope;
+  }
+
+  get number(): number {
+    return this.parts.fence.attempt;
+  }
+
+  get manager(): EntityManager {
+    return this.#phase()?.transaction?.manager ?? this.parts.dataSource.manager;
+  }
+
+  get signal(): AbortSignal {
+    return this.parts.signal;
+  }
+
+  get handlerBegan(): boolean {
+    return this.#began;
+  }
+
+  /** Whether something of the handler is done for good, by this attempt or one before. */
+  get hasJournal(): boolean {
+    return !this.#journal.isEmpty;
+  }
+
+  /** Outside a phase, repositories work on the pool as they always do; inside one, its transaction is the context. */
+  joinedRunner(): QueryRunner | undefined {
+    return undefined;
+  }
+
+  downstreamKey(name: string): string {
+    const { keyHash, born } = this.parts.fence;
+    return downstreamKeyOf({ keyHash, born, name });
+  }
+
+  afterCommit(fn: () => unknown): void {
+    this.#assertActive();
+    this.afterCommits.add(fn);
+  }
+
+  /** Runs interceptors, pipes and the handler so that they find this attempt. */
+  run<T>(work: () => T): T {
+    return runInContext({ attempt: this, run: undefined, scope: this.#run.savepoints.root }, work);
+  }
+
+  /** Enters the controller method's body; when an inner interceptor calls it again, its steps are found in the journal. */
+  enter(context: AttemptContext, handler: () => unknown): unknown {
+    if (context.run) return handler();
+    if (this.#began) {
+      this.#run.end('an interceptor had run the handler again');
+      this.#run = new HandlerRun(this.parts.identity.operation);
+      this.#journal.restart();
+      this.afterCommits.clear();
+    }
+    this.#began = true;
+    return runInContext({ ...context, run: this.#run, scope: this.#run.savepoints.root }, handler);
+  }
+
+  async step<T>(
+    name: string,
+    fn: () => T,
+    { isFinal = () => false }: StepOptions = {},
+  ): Promise<Journaled<Awaited<T>>> {
+    const visit = this.#visit('step', name);
+    if (visit.entry) return this.#recall(visit.entry) as Journaled<Awaited<T>>;
+    return this.#tracked(async () => {
+      await this.#assertHeld();
+      failpoint('step-begins');
+      let entry: JournalEntry;
+      let cause: unknown;
+      try {
+        const value: unknown = await fn();
+        entry = { ...this.#entryOf(visit), raised: false, ...this.#encode(name, value) };
+      } catch (error) {
+        if (error instanceof StepNotJournaledError || !isFinal(error)) throw error;
+        cause = error;
+        entry = { ...this.#entryOf(visit), raised: true, ...encodeResult(this.parts.errors.encode(error)) };
+      }
+      failpoint('step-done');
+      await this.#inTurn(() => this.#journalStep(entry));
+      failpoint('step-journaled');
+      this.#journal.add(entry);
+      return this.#recall(entry, cause) as Journaled<Awaited<T>>;
+    });
+  }
+
+  async phase<T>(name: string, fn: () => T): Promise<Journaled<Awaited<T>>> {
+    const visit = this.#visit('phase', name);
+    if (visit.entry) return this.#recall(visit.entry) as Journaled<Awaited<T>>;
+    return this.#tracked(() =>
+      this.#inTurn(async () => {
+        await this.#assertHeld();
+        const { heartbeat } = this.parts;
+        const letGo = heartbeat.hold();
+        const sentAt = performance.now();
+        const phase: OpenPhase = { attempt: this, transaction: undefined };
+        const onOpen = (transaction: TransactionAttempt): void => void (phase.transaction = transaction);
+        try {
+          const entry = await openPhase.run(phase, () => runPhase({ ...this.parts, onOpen }, visit, fn));
+          heartbeat.renewed(sentAt);
+          this.#journal.add(entry);
+          return this.#recall(entry) as Journaled<Awaited<T>>;
+        } catch (error) {
+          if (error instanceof LeaseLostError) heartbeat.lost();
+          throw error;
+        } finally {
+          letGo();
+        }
+      }),
+    );
+  }
+
+  /**
+   * Ends the handler's access: a step or phase that it still begins throws.
+   *
+   * @returns why its outcome must not be recorded, although it came to one.
+   */
+  settle(): Error | undefined {
+    this.#isSettled = true;
+    if (this.#running > 0) {
+      return new UnfinishedWorkError(this.parts.identity.operation, `${this.#running} step(s) or phase(s)`);
+    }
+    return this.#began ? this.#journal.skipped : undefined;
+  }
+
+  #visit(kind: JournalEntry['kind'], name: string): Visit {
+    this.#assertActive();
+    const inside = this.#phase();
+    if (inside) {
+      throw new StepOrderError(
+        this.parts.identity.operation,
+        `the ${kind} ${JSON.stringify(name)} was begun inside a phase, which holds the record until it ends`,
+      );
+    }
+    return this.#journal.visit(kind, name);
+  }
+
+  #assertActive(): void {
+    const { operation } = this.parts.identity;
+    if (this.#isSettled) throw new AttemptSettledError(operation, 'its attempt had settled');
+    const context = currentContext();
+    if (context?.attempt === this) context.run?.assertActive();
+  }
+
+  #phase(): OpenPhase | undefined {
+    const phase = openPhase.getStore();
+    return phase?.attempt === this ? phase : undefined;
+  }
+
+  /**
+   * Before an effect: a process that was frozen may have lost its lease and not know it yet.
+   *
+   * Fail closed: without an answer nothing runs.
+   */
+  async #assertHeld(): Promise<void> {
+    const { heartbeat } = this.parts;
+    if (heartbeat.isCertain) return;
+    if (heartbeat.isStopped || !(await heartbeat.renew())) throw this.#lost();
+  }
+
+  #lost(): LeaseLostError {
+    return new LeaseLostError(this.parts.identity.operation, this.number);
+  }
+
+  #entryOf({ name, kind, position }: Visit): Pick<JournalEntry, 'name' | 'kind' | 'position' | 'attempt'> {
+    return { name, kind, position, attempt: this.number };
+  }
+
+  #encode(name: string, value: unknown): ReturnType<typeof encodeResult> {
+    try {
+      return encodeResult(value);
+    } catch (cause) {
+      throw new StepNotJournaledError(this.parts.identity.operation, name, { cause });
+    }
+  }
+
+  /** The result of an entry; every attempt gets it from here, the one that made it too. */
+  #recall(entry: JournalEntry, cause?: unknown): unknown {
+    const value = decodeResult(entry);
+    if (entry.raised) throw this.parts.errors.decode(value, cause);
+    return value;
+  }
+
+  async #tracked<T>(work: () => Promise<T>): Promise<T> {
+    this.#running++;
+    try {
+      return await work();
+    } finally {
+      this.#running--;
+    }
+  }
+
+  /** One at a time: each needs the record's row, and would wait for the other with a connection in hand. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+
+  /**
+   * Writes a step's entry. What the step did is done: it is tried until it stands, also over a restart of the database.
+   * A try whose answer was lost is found by the next one.
+   */
+  async #journalStep(entry: JournalEntry): Promise<void> {
+    const { store, fence, leaseMs, acquireTimeoutMs, heartbeat, identity } = this.parts;
+    const giveUpAt = performance.now() + JOURNAL_TIMEOUT_MS;
+    for (;;) {
+      const sentAt = performance.now();
+      let session: Session | undefined;
+      try {
+        session = await store.open(acquireTimeoutMs);
+        const written = await session.within(
+          acquireTimeoutMs,
+          store.journalStep(session, fence, entry, leaseMs),
+        );
+        session.release();
+        if (!written) {
+          heartbeat.lost();
+          throw this.#lost();
+        }
+        heartbeat.renewed(sentAt);
+        return;
+      } catch (cause) {
+        void session?.rollbackAndRelease(acquireTimeoutMs);
+        if (cause instanceof LeaseLostError) throw cause;
+        if (performance.now() >= giveUpAt) {
+          throw new StepNotJournaledError(identity.operation, entry.name, { cause });
+        }
+        await delay(JOURNAL_RETRY_MS);
+      }
+    }
+  }
+}

@@ -1,0 +1,202 @@
+import { BadGatewayException, ConflictException } from '@nestjs/common';
+import {
+  Idempotent,
+  IdempotencyEvents,
+  type IdempotencyEvent,
+  type IdempotentOptions,
+} from 'nestjs-pg-idempotency';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { SETUPS } from './support/app.js';
+import { openStage, outline, problemCode, type Scene, scripted, type StagedApp } from './support/stage.js';
+import { deferred, until } from './support/until.js';
+
+const lease = (options: IdempotentOptions = {}): MethodDecorator =>
+  Idempotent({ mode: 'lease', scope: false, ...options });
+
+describe.each(SETUPS)('lease mode on $platform (pipeline: $pipeline)', ({ platform, pipeline }) => {
+  let app: StagedApp;
+  let events: IdempotencyEvent[];
+
+  beforeAll(async () => {
+    app = await openStage({
+      platform,
+      pipeline,
+      controllers: [
+        scripted('lease', lease()),
+        scripted('short', lease({ leaseTtl: 200, maxRuntime: '10s' })),
+        scripted('once', lease({ leaseTtl: 200, maxRuntime: '10s', onAbandoned: 'fail' })),
+        scripted('bounded', lease({ leaseTtl: 100, maxRuntime: 400 })),
+        scripted('waiting', lease({ onInFlight: 'wait', waitTimeout: '20s' })),
+      ],
+    });
+    app.app.get(IdempotencyEvents).events.subscribe((event) => events.push(event));
+  });
+  afterAll(() => app.close());
+  afterEach(() => app.quiet());
+  beforeAll(() => void (events = []));
+
+  const steps = (label: string): Promise<unknown[]> =>
+    app.rows(
+      `SELECT s.name, s.kind, s.position, s.attempt FROM idempotency_steps s JOIN idempotency_keys k USING (key_hash)
+        WHERE k.key = $1 ORDER BY s.position`,
+      [label],
+    );
+
+  it('runs the handler once and replays its answer', async () => {
+    const label = app.play(async ({ write, attempt }: Scene) => {
+      await write('outside');
+      return { attempt: attempt.number };
+    });
+    const first = await app.postTo('lease', label);
+    const second = await app.postTo('lease', label);
+    expect(await app.notes(label)).toEqual(['outside']);
+    expect(await app.record(label)).toMatchObject({ status: 'completed', attempt: 1, lease_until: null });
+    expect(outline(first)).toEqual({ status: 201, text: '{"attempt":1}' });
+    expect(outline(second)).toEqual({ status: 200, text: '{"attempt":1}' });
+    expect(second.headers['idempotent-replayed']).toBe('true');
+  });
+
+  it('holds no connection and no transaction while the handler runs', async () => {
+    const gate = deferred<void>();
+    const label = app.play(async () => {
+      await gate.promise;
+      return 'done';
+    });
+    const answer = app.postTo('lease', label);
+    await until('the handler runs', () => app.stage.runs(label) === 1);
+    await app.quiet();
+    expect(await app.record(label)).toMatchObject({ status: 'pending', attempt: 1 });
+    expect((await app.postTo('lease', label)).status).toBe(409);
+    gate.resolve();
+    expect((await answer).status).toBe(201);
+  });
+
+  it('keeps the lease of a handler five times longer than it, under 50 retries', async () => {
+    const gate = deferred<void>();
+    const label = app.play(async ({ write }: Scene) => {
+      await write();
+      await gate.promise;
+      return 'done';
+    });
+    const began = performance.now();
+    const answer = app.postTo('short', label);
+    const retries: number[] = [];
+    while (retries.length < 50 || performance.now() - began < 1_000) {
+      const { status } = await app.postTo('short', label, { 'x-local': String(retries.length) });
+      retries.push(status);
+    }
+    const other = await app.rows(
+      `SELECT lease_until > clock_timestamp() AS runs FROM idempotency_keys WHERE key = $1`,
+      [label],
+    );
+    gate.resolve();
+    expect(await app.effects(label)).toBe(1);
+    expect(other).toEqual([{ runs: true }]);
+    expect(new Set(retries)).toEqual(new Set([409]));
+    expect((await answer).status).toBe(201);
+    expect(app.stage.runs(label)).toBe(1);
+  });
+
+  it('goes on from its journal: a step that is done is not done again, and a phase neither', async () => {
+    let charges = 0;
+    const label = app.play(async ({ attempt, write, run }: Scene) => {
+      const order = await attempt.phase('reserve', async () => {
+        await write('reserved');
+        return { order: 7 };
+      });
+      const charge = await attempt.step('charge', () => {
+        charges++;
+        return { charge: attempt.downstreamKey('charge'), at: new Date(0) };
+      });
+      if (run === 1) throw new BadGatewayException();
+      await attempt.phase('confirm', () => write('confirmed'));
+      return { ...order, ...charge };
+    });
+    const first = await app.postTo('lease', label);
+    const afterFirst = await app.record(label);
+    const second = await app.postTo('lease', label);
+    const third = await app.postTo('lease', label);
+    expect(await app.notes(label)).toEqual(['reserved', 'confirmed']);
+    expect(charges).toBe(1);
+    expect(await steps(label)).toEqual([
+      { name: 'reserve', kind: 'phase', position: 1, attempt: 1 },
+      { name: 'charge', kind: 'step', position: 2, attempt: 1 },
+      { name: 'confirm', kind: 'phase', position: 3, attempt: 2 },
+    ]);
+    expect(afterFirst).toMatchObject({
+      status: 'pending',
+      attempt: 1,
+      last_error: expect.stringContaining('BadGateway'),
+    });
+    expect(first.status).toBe(502);
+    expect(second.status).toBe(201);
+    expect(second.json()).toMatchObject({ order: 7, at: '1970-01-01T00:00:00.000Z' });
+    expect(outline(third)).toEqual({ status: 200, text: second.text });
+  });
+
+  it('rolls a phase back that throws, and runs it again in the next attempt', async () => {
+    const label = app.play(async ({ attempt, write, run }: Scene) =>
+      attempt.phase('reserve', async () => {
+        await write(`run ${run}`);
+        if (run === 1) throw new Error('not yet');
+        return run;
+      }),
+    );
+    const first = await app.postTo('lease', label);
+    expect(await app.notes(label)).toEqual([]);
+    expect(await app.record(label)).toMatchObject({ status: 'error', attempt: 1 });
+    const second = await app.postTo('lease', label);
+    expect(await app.notes(label)).toEqual(['run 2']);
+    expect([first.status, outline(second)]).toEqual([500, { status: 201, text: '2' }]);
+  });
+
+  it('replays an error that the handler decided on, with the phases before it standing', async () => {
+    const label = app.play(async ({ attempt, write }: Scene) => {
+      await attempt.phase('reserve', () => write('reserved'));
+      throw new ConflictException('sold out');
+    });
+    const first = await app.postTo('lease', label);
+    const second = await app.postTo('lease', label);
+    expect(await app.notes(label)).toEqual(['reserved']);
+    expect([first.status, second.status]).toEqual([409, 409]);
+    expect(second.text).toBe(first.text);
+    expect(app.stage.runs(label)).toBe(1);
+  });
+
+  it('waits for an attempt in flight in the same process and shares its answer', async () => {
+    const gate = deferred<void>();
+    const label = app.play(async () => {
+      await gate.promise;
+      return 'shared';
+    });
+    const first = app.postTo('waiting', label);
+    await until('the handler runs', () => app.stage.runs(label) === 1);
+    const others = Array.from({ length: 10 }, () => app.postTo('waiting', label));
+    gate.resolve();
+    const answers = await Promise.all([first, ...others]);
+    expect(app.stage.runs(label)).toBe(1);
+    expect(answers.map(({ status }) => status).sort()).toEqual([
+      ...Array.from({ length: 10 }, () => 200),
+      201,
+    ]);
+  });
+
+  it('answers that the outcome is unknown when maxRuntime is over, and records a handler that ends after all', async () => {
+    const gate = deferred<void>();
+    let signal: AbortSignal | undefined;
+    const label = app.play(async ({ attempt, write }: Scene) => {
+      ({ signal } = attempt);
+      await gate.promise;
+      await write();
+      return 'late';
+    });
+    const first = await app.postTo('bounded', label);
+    expect(problemCode(first)).toBe('IDEMPOTENCY_OUTCOME_UNKNOWN');
+    expect(signal?.aborted).toBe(true);
+    gate.resolve();
+    await until('the late outcome is recorded', async () => (await app.record(label)).status === 'completed');
+    const second = await app.postTo('bounded', label);
+    expect(await app.effects(label)).toBe(1);
+    expect(outline(second)).toEqual({ status: 200, text: 'late' });
+  });
+});
