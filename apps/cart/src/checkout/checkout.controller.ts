@@ -5,7 +5,6 @@ import { CartParams } from '../carts/dto/cart-params.dto.js';
 import type { CheckedOutDto } from './checked-out.dto.js';
 import { ApiCheckout } from './checkout.openapi.js';
 import { CheckoutService } from './checkout.service.js';
-import { LEASE, leaseOf } from './lease-mode.js';
 
 @ApiTags('checkout')
 @Controller('carts')
@@ -13,12 +12,12 @@ export class CheckoutController {
   constructor(private readonly checkouts: CheckoutService) {}
 
   @Post(':userId/checkout')
-  @Idempotent({ ...LEASE, scope: (request) => request.params.userId })
+  @Idempotent({ mode: 'lease', onAbandoned: 'retry', scope: (request) => request.params.userId })
   @ApiCheckout()
   async checkout(
     @Param() { userId }: CartParams,
     @CurrentAttempt() attempt: Attempt,
   ): Promise<CheckedOutDto> {
-    return this.checkouts.checkout(userId, leaseOf(attempt));
+    return this.checkouts.checkout(userId, attempt);
   }
 }

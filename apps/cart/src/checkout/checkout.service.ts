@@ -1,11 +1,11 @@
 import { ConflictException, HttpException, HttpStatus, Injectable } from '@nestjs/common';
 import { InjectEntityManager } from '@nestjs/typeorm';
+import type { Attempt } from 'nestjs-pg-idempotency';
 import { EntityManager } from 'typeorm';
 import { CartsService } from '../carts/carts.service.js';
 import { ConfirmationQueue } from '../confirmations/confirmation.queue.js';
 import { OrdersService } from '../orders/orders.service.js';
 import type { CheckedOutDto } from './checked-out.dto.js';
-import type { LeaseAttempt } from './lease-mode.js';
 import { PaymentProvider } from './payment-provider.client.js';
 
 /** Items of this sample carry no price: every one costs the same. */
@@ -25,7 +25,7 @@ export class CheckoutService {
    * Orders and pays what is in the cart. No transaction is open while the provider is called; an attempt that comes
    * after a failure goes on behind the last phase or step that was done.
    */
-  async checkout(userId: string, attempt: LeaseAttempt): Promise<CheckedOutDto> {
+  async checkout(userId: string, attempt: Attempt): Promise<CheckedOutDto> {
     const { orderId, totalQuantity } = await attempt.phase('reserve', async () => this.reserve(userId));
 
     // The outcome is what is kept, also when it is a refusal: a later attempt must not take the other way.
