@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import type { Duration } from 'nestjs-pg-idempotency';
 
 const LOG_LEVELS = ['debug', 'log', 'warn', 'error', 'fatal'] as const;
 
@@ -13,6 +14,13 @@ export interface CartConfig {
   readonly onInFlight: 'reject' | 'wait';
   readonly poolSize: number;
   readonly pipeline: boolean;
+  readonly paymentProviderUrl: string;
+  /** How long an attempt of a checkout counts as alive without a sign of life. */
+  readonly leaseTtl: Duration;
+  /** How long after it was left behind a checkout is finished without its client; `undefined`: never. */
+  readonly completeAfter: Duration | undefined;
+  /** Whether this instance sends the confirmations of orders. */
+  readonly confirmations: boolean;
   /** Whether the `X-Demo-…` headers work. */
   readonly demo: boolean;
   readonly logLevel: (typeof LOG_LEVELS)[number];
@@ -43,6 +51,9 @@ export function readConfig(env: NodeJS.ProcessEnv): CartConfig {
   const integer = (name: string, fallback: number, min: number, max: number): number =>
     read(name, fallback, (text) => wholeNumber(text, min, max), `use a whole number from ${min} to ${max}.`);
 
+  const duration = <T extends Duration | undefined>(name: string, fallback: T): Duration | T =>
+    read<Duration | T>(name, fallback, durationText, 'use a number with its unit, as 500ms, 30s or 5m.');
+
   const config: CartConfig = {
     port: integer('PORT', 3000, 0, 65_535),
     // There is no sign-in here: whoever reaches the port reads and changes every cart.
@@ -58,6 +69,15 @@ export function readConfig(env: NodeJS.ProcessEnv): CartConfig {
     onInFlight: oneOf('ON_IN_FLIGHT', 'reject', ['reject', 'wait']),
     poolSize: integer('POOL_SIZE', 10, 1, 1_000),
     pipeline: oneOf('PIPELINE', 'true', ['true', 'false']) === 'true',
+    paymentProviderUrl: read(
+      'PAYMENT_PROVIDER_URL',
+      'http://127.0.0.1:3001',
+      httpUrl,
+      'use an address like http://127.0.0.1:3001.',
+    ),
+    leaseTtl: duration('LEASE_TTL', '30s'),
+    completeAfter: duration('COMPLETE_AFTER', undefined),
+    confirmations: oneOf('CONFIRMATIONS', 'on', ['on', 'off']) === 'on',
     demo: env['NODE_ENV'] !== 'production',
     logLevel: oneOf('LOG_LEVEL', 'warn', LOG_LEVELS),
   };
@@ -96,6 +116,17 @@ function hostName(text: string): string | undefined {
 function postgresUrl(text: string): string | undefined {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   return url && ['postgres:', 'postgresql:'].includes(url.protocol) ? text : undefined;
+}
+
+function httpUrl(text: string): string | undefined {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  // What stands behind the path would swallow what is put behind it.
+  const isPlain = url?.search === '' && url.hash === '' && url.username === '' && url.password === '';
+  return isPlain && ['http:', 'https:'].includes(url.protocol) ? text : undefined;
+}
+
+function durationText(text: string): Duration | undefined {
+  return /^\d{1,9}(ms|s|m|h|d)$/.test(text) && !/^0+\D/.test(text) ? (text as Duration) : undefined;
 }
 
 function orList(values: readonly string[]): string {

@@ -18,6 +18,12 @@ export interface CartAppOptions {
   /** Whether the `X-Demo-…` headers work. Default: everywhere but in production. */
   readonly demo?: boolean;
   readonly idempotency?: IdempotencyModuleOptions;
+  /** @default 'http://127.0.0.1:3001' */
+  readonly paymentProviderUrl?: string;
+  /** How long one call of the payment provider may take. @default 10 000 */
+  readonly paymentTimeoutMs?: number;
+  /** Whether this instance sends the confirmations of orders. @default true */
+  readonly confirmations?: boolean;
   readonly logger?: LoggerService | LogLevel[] | false;
 }
 
@@ -31,6 +37,11 @@ export async function createCartApp(options: CartAppOptions): Promise<INestAppli
         pipeline: options.pipeline ?? true,
       },
       idempotency: options.idempotency ?? {},
+      paymentProvider: {
+        url: options.paymentProviderUrl ?? 'http://127.0.0.1:3001',
+        timeoutMs: options.paymentTimeoutMs ?? 10_000,
+      },
+      confirmations: options.confirmations ?? true,
       demo: options.demo ?? process.env['NODE_ENV'] !== 'production',
     }),
     options.platform === 'fastify' ? new FastifyAdapter() : new ExpressAdapter(),

@@ -39,7 +39,11 @@ async function start(): Promise<void> {
   up.app = await createCartApp({
     ...config,
     databaseUrl: database,
-    idempotency: { onInFlight: config.onInFlight },
+    idempotency: {
+      onInFlight: config.onInFlight,
+      leaseTtl: config.leaseTtl,
+      completer: config.completeAfter !== undefined && { after: config.completeAfter },
+    },
     logger: logLevelsFrom(config.logLevel),
   });
   up.requests = countRequests(up.app.getHttpServer());

@@ -8,5 +8,6 @@ import { CartsService } from './carts.service.js';
   imports: [TypeOrmModule.forFeature([CartItem])],
   controllers: [CartsController],
   providers: [CartsService],
+  exports: [CartsService],
 })
 export class CartsModule {}

@@ -1,6 +1,6 @@
 import { ConflictException, Injectable } from '@nestjs/common';
 import { InjectRepository } from '@nestjs/typeorm';
-import { Repository } from 'typeorm';
+import { In, Repository } from 'typeorm';
 import { CartItem, MAX_ITEM_QUANTITY } from './cart-item.entity.js';
 import type { AddedItemDto, CartContentsDto, CartDto, CartLineDto } from './dto/cart.dto.js';
 
@@ -47,6 +47,36 @@ export class CartsService {
   /** Takes an item out of the cart; one that is not there is out already. */
   async removeItem(userId: string, itemId: string): Promise<void> {
     await this.items.delete({ userId, itemId });
+  }
+
+  /**
+   * Takes everything out of the cart and answers what it was, in order of itemId; nothing when it is empty. Needs a
+   * transaction. Of two that take at once, the later one waits for the earlier and finds what that one has left.
+   */
+  async takeAll(userId: string): Promise<CartLineDto[]> {
+    const rows = await this.items.find({
+      where: { userId },
+      // In one order for everybody: two that lock the same rows in different orders would wait for each other.
+      order: { itemId: 'ASC' },
+      lock: { mode: 'pessimistic_write' },
+    });
+    const lines = rows.map(({ itemId, quantity }) => ({ itemId, quantity }));
+    // By name: an item that was put in after we looked stays for the next order.
+    await this.items.delete({ userId, itemId: In(lines.map(({ itemId }) => itemId)) });
+    return lines;
+  }
+
+  /** Puts lines back beside what has come in since. What a cart cannot hold of an item is dropped. */
+  async putBack(userId: string, lines: readonly CartLineDto[]): Promise<void> {
+    await this.items.query(
+      `INSERT INTO cart_items (user_id, item_id, quantity, added_at)
+       SELECT $1, line."itemId", line.quantity, clock_timestamp()
+       FROM jsonb_to_recordset($2) AS line ("itemId" text, quantity integer)
+       ORDER BY line."itemId"
+       ON CONFLICT (user_id, item_id) DO UPDATE
+         SET quantity = LEAST(cart_items.quantity + EXCLUDED.quantity, $3), added_at = EXCLUDED.added_at`,
+      [userId, JSON.stringify(lines), MAX_ITEM_QUANTITY],
+    );
   }
 
   private async contents(userId: string): Promise<CartContentsDto> {

@@ -2,8 +2,11 @@ import { Module, type DynamicModule } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { CartItem } from '../carts/cart-item.entity.js';
+import { Order } from '../orders/order.entity.js';
 import { migrate } from './migrate.js';
 import { CreateCartItems1764000000000 } from './migrations/1764000000000-create-cart-items.js';
+import { CreateOrders1764100000000 } from './migrations/1764100000000-create-orders.js';
+import { CreateOrderConfirmations1764100001000 } from './migrations/1764100001000-create-order-confirmations.js';
 
 /** Where the database is and how many connections it may be asked for. */
 export interface DatabaseOptions {
@@ -18,8 +21,12 @@ export function dataSourceOptions({ url, poolSize, pipeline }: DatabaseOptions):
   return {
     type: 'postgres',
     url,
-    entities: [CartItem],
-    migrations: [CreateCartItems1764000000000],
+    entities: [CartItem, Order],
+    migrations: [
+      CreateCartItems1764000000000,
+      CreateOrders1764100000000,
+      CreateOrderConfirmations1764100001000,
+    ],
     migrationsTableName: 'cart_migrations',
     migrationsRun: false,
     synchronize: false,
