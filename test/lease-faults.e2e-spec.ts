@@ -8,7 +8,7 @@ import {
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openStage, outline, problemCode, type Scene, scripted, type StagedApp } from './support/stage.js';
 import { startProxy, type TcpProxy } from './support/tcp-proxy.js';
-import { deferred, until } from './support/until.js';
+import { deferred } from './support/until.js';
 
 const lease = (options: IdempotentOptions = {}): MethodDecorator =>
   Idempotent({ mode: 'lease', scope: false, ...options });
