@@ -1,5 +1,6 @@
 import { type FactoryProvider, Logger } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
+import { IdempotencyAdmin } from './admin/idempotency.admin.js';
 import { IdempotencyEngine } from './engine/idempotency.engine.js';
 import { InFlightRegistry } from './engine/in-flight.registry.js';
 import { LeaseEngine } from './engine/lease.engine.js';
@@ -8,6 +9,8 @@ import { IdempotencyConfigurationError } from './errors/configuration.error.js';
 import { EventLog } from './events/event-log.js';
 import type { IdempotencyEvent } from './events/idempotency-event.js';
 import { IdempotencyEvents } from './events/idempotency-events.js';
+import { keyHash } from './http/key-hash.js';
+import { isNeverReplayed } from './http/replay-headers.js';
 import { RequestIdentityReader } from './http/request-identity.js';
 import { stepErrors } from './http/step-error.js';
 import { IDEMPOTENCY_DATA_SOURCE, MODULE_OPTIONS_TOKEN } from './idempotency.module-definition.js';
@@ -17,6 +20,7 @@ import { ExpiredRecordReaper } from './reaper/expired-record.reaper.js';
 import { checkNames, type ModuleSettings, resolveModule, resolveRoute } from './resolve-options.js';
 import { RouteRegistry } from './routes/route-registry.js';
 import { Sealer } from './sealing/sealer.js';
+import { AdminStore } from './store/admin.store.js';
 import { connectionsOf, poolSizeOf } from './store/data-source.connections.js';
 import { IdempotencyStore } from './store/idempotency.store.js';
 import { LeaseStore } from './store/lease.store.js';
@@ -31,6 +35,7 @@ import { joinDataSource } from './transaction/join-data-source.js';
 export interface StartedRuntime extends IdempotencyRuntime {
   readonly leaseEngine: LeaseEngine;
   readonly leases: LeaseStore;
+  readonly admin: IdempotencyAdmin;
   readonly reaper: ExpiredRecordReaper;
   /** Told once the application is up. */
   readonly warnings: readonly string[];
@@ -108,6 +113,14 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
       engines: { transaction: transactions, lease: leaseEngine },
       leaseEngine,
       leases,
+      admin: new IdempotencyAdmin({
+        store: new AdminStore(store),
+        namespace: settings.namespace,
+        timeoutMs: acquireTimeoutMs,
+        hashOf: keyHash,
+        isNeverReplayed,
+        emit,
+      }),
       reaper: new ExpiredRecordReaper(store, { intervalMs, batch, acquireTimeoutMs }, emit),
       warnings: [...facts.warnings, ...isolationWarning(dataSource)],
       routes,
