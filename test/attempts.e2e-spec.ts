@@ -244,7 +244,7 @@ describe.each(SETUPS)('attempts on $platform, pipeline: $pipeline', (setup) => {
         const label = play(({ write }) => write());
         await post('idempotent', label);
         await app.rows(
-          `UPDATE idempotency_keys SET format = 2, status = $2,
+          `UPDATE idempotency_keys SET format = 3, status = $2,
            response_status = CASE WHEN $2 = 'completed' THEN response_status END WHERE key = $1`,
           [label, status],
         );

@@ -177,12 +177,12 @@ describe('the statements of a claim, by themselves', () => {
 
   it.each(["now() + interval '1 minute'", "now() - interval '1 ms'", "'-infinity'"])(
     'do not take a pending record of lease mode, whose lease ends at %s, expired or not',
-    async (until) => {
+    async (ends) => {
       const one = await connect();
       await one.claim();
       for (const expires of ["now() + interval '1 hour'", "now() - interval '1 hour'"]) {
         await database.pool.query(
-          `UPDATE idempotency_keys SET lease_until = ${until}, expires_at = ${expires} WHERE key = $1`,
+          `UPDATE idempotency_keys SET lease_until = ${ends}, expires_at = ${expires} WHERE key = $1`,
           [key],
         );
         await one.begin();

@@ -144,8 +144,9 @@ export class LeaseEngine implements Engine {
     outcome: HandlerOutcome,
     share: (outcome: SharedOutcome) => void,
   ): Promise<EngineOutcome> {
-    const { attempt, identity, fence, began } = execution;
+    const { attempt, identity, fence, heartbeat, began } = execution;
     const unfinished = attempt.settle();
+    heartbeat.finish();
     failpoint('handler-returned');
     if (outcome.kind === 'release') return this.#giveBack(execution, outcome.error);
     // An answer must not be recorded for work that is half done, nor one that leaves out what was done before.
@@ -175,8 +176,10 @@ export class LeaseEngine implements Engine {
    * that is never run twice by itself, the record stays pending: it goes on from its journal, or a person decides.
    */
   async #giveBack(execution: Execution, error: unknown): Promise<EngineOutcome> {
-    const { attempt, identity, fence, policy } = execution;
+    const { attempt, identity, fence, heartbeat, policy } = execution;
     const { store } = this.parts;
+    // A renewal after the record was left would keep it from the next attempt.
+    heartbeat.stop();
     const hasEffect = attempt.hasJournal || (policy.onAbandoned === 'fail' && attempt.handlerBegan);
     const isForgotten = !hasEffect && !attempt.handlerBegan && fence.attempt === 1;
     const written = await this.#write(execution, (session) => {

@@ -123,6 +123,7 @@ SELECT status, attempt, abandoned, fingerprint = $2 AS same, ${EXPIRED} AS expir
    * - fenced by `attempt`, which only grows.
    * - an expired record becomes a new one: its time starts again, it takes the new payload, and what an earlier life of
    *   the key has journaled is forgotten.
+   * - a request that lease mode kept is forgotten: nobody calls the handler of this mode again without its client.
    *
    * $1 key_hash, $2 attempt as locked, $3 abandoned, $4 operation, $5 fingerprint, $6 ttl in ms
    */
@@ -132,7 +133,7 @@ WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)
   DELETE FROM ${steps} AS s USING ${table} AS k
    WHERE s.key_hash = $1 AND k.key_hash = $1 AND k.expires_at <= clock_timestamp())
 UPDATE ${table} AS r
-   SET status = 'pending', attempt = r.attempt + 1, abandoned = $3, lease_until = NULL,
+   SET status = 'pending', attempt = r.attempt + 1, abandoned = $3, lease_until = NULL, request = NULL,
        operation = $4, fingerprint = $5, format = 1,
        response_status = NULL, response_headers = NULL, response_body = NULL, completed_at = NULL,
        created_at = CASE WHEN r.expires_at <= clock_timestamp() THEN clock_timestamp() ELSE r.created_at END,

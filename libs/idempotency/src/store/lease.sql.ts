@@ -27,7 +27,8 @@ export function leaseSql(name: string, serverVersion: number) {
    *   queue behind it with a connection in hand. Rows that are not free are not locked at all.
    * - the conditions are looked at once more on the newest version of the row when it is locked: of any number of
    *   concurrent claims one finds them true.
-   * - ON CONFLICT DO NOTHING under the unique key: of any number of concurrent first claims one inserts.
+   * - ON CONFLICT DO NOTHING under the unique key: of any number of concurrent first claims one inserts. It would wait for a
+   *   transaction that is changing the row, as a phase before its COMMIT: a record that is there is not inserted at all.
    * - an abandoned record is taken over only where the route says so, and no more often than it says. One of transaction
    *   mode had no effect, and is taken over always.
    * - the number of the attempt only grows, whatever the record was before.
@@ -66,12 +67,20 @@ WITH free AS MATERIALIZED (
   DELETE FROM ${steps} WHERE key_hash = $1 AND (SELECT expired FROM taken)),
      made AS (
   INSERT INTO ${table} (key_hash, namespace, scope, key, operation, fingerprint, expires_at, lease_until, request)
-  VALUES ($1, $2, $3, $4, $5, $6, ${until('$7')}, ${until('$8')}, $11)
+  SELECT $1, $2, $3, $4, $5, $6, ${until('$7')}, ${until('$8')}, $11
+   WHERE NOT EXISTS (SELECT FROM ${table} WHERE key_hash = $1)
   ON CONFLICT (key_hash) DO NOTHING
   RETURNING attempt, created_at)
 SELECT attempt, ${BORN} AS born, resumed FROM taken
  UNION ALL
 SELECT attempt, ${BORN} AS born, false FROM made`;
+
+  /**
+   * Whether a record whose lease is over is somebody's all the same: a phase renews its lease with its commit only, and a
+   * claim may be about to take it. FOR SHARE: of any number who ask, none takes another one for the holder. No row: it
+   * is held, or gone. $1 key_hash
+   */
+  const UNHELD = `SELECT FROM ${table} WHERE key_hash = $1 FOR SHARE SKIP LOCKED`;
 
   /** What the attempts before have journaled. Nobody else writes it while the claim holds. $1 key_hash */
   const JOURNAL = `
@@ -184,6 +193,7 @@ SELECT key_hash, scope, key, operation, fingerprint, abandoned, request, lease_u
 
   return {
     CLAIM,
+    UNHELD,
     JOURNAL,
     RENEW,
     JOURNAL_STEP,

@@ -93,19 +93,40 @@ export class LeaseStore {
     for (const result of results) if (result.status === 'rejected') throw result.reason;
     const [claimed, read] = results.map((result) => (result as PromiseFulfilledResult<QueryResult>).value);
     const row = claimed?.rows[0] as { attempt: number; born: string; resumed: boolean } | undefined;
-    if (!row) return { kind: 'not-claimed', record: this.records.describe(keyHash, read?.rows[0]) };
+    if (!row) {
+      const record = this.records.describe(keyHash, read?.rows[0]);
+      const isHeld = record.state === 'unowned' && (await this.#isHeld(session, keyHash));
+      return { kind: 'not-claimed', record: isHeld ? { state: 'in-flight' } : record };
+    }
     const { attempt, born, resumed } = row;
-    const journal = attempt === 1 ? [] : await this.#journal(session, keyHash);
-    return { kind: 'claimed', fence: { keyHash, attempt, born }, resumed, journal };
+    const fence = { keyHash, attempt, born };
+    const stored = attempt === 1 ? [] : await this.#journalRows(session, keyHash);
+    try {
+      return {
+        kind: 'claimed',
+        fence,
+        resumed,
+        journal: stored.map((entry) => this.#entryOf(keyHash, entry)),
+      };
+    } catch (error) {
+      // Fail closed: without what was done before, nothing may be done again. It waits for the key that opens it.
+      await this.abandon(session, fence, error);
+      return { kind: 'not-claimed', record: { state: 'unreadable', cause: error as Error } };
+    }
   }
 
-  async #journal(session: Session, keyHash: Buffer): Promise<JournalEntry[]> {
-    const { rows } = await session.query<JournalRow>({ text: this.sql.JOURNAL, values: [keyHash] });
-    return rows.map(({ content_type: contentType, body, ...row }) => ({
-      ...row,
-      contentType,
-      body: this.#bytes.decode(body, { keyHash, purpose: 'step', name: row.name }),
-    }));
+  async #isHeld(session: Session, keyHash: Buffer): Promise<boolean> {
+    const { rowCount } = await session.query({ text: this.sql.UNHELD, values: [keyHash] });
+    return rowCount === 0;
+  }
+
+  async #journalRows(session: Session, keyHash: Buffer): Promise<JournalRow[]> {
+    return (await session.query<JournalRow>({ text: this.sql.JOURNAL, values: [keyHash] })).rows;
+  }
+
+  #entryOf(keyHash: Buffer, { content_type: contentType, body, ...row }: JournalRow): JournalEntry {
+    const place = { keyHash, purpose: 'step', name: row.name } as const;
+    return { ...row, contentType, body: this.#bytes.decode(body, place) };
   }
 
   renew(session: Session, fence: Fence, leaseMs: number): Promise<boolean> {
