@@ -71,14 +71,15 @@ ON CONFLICT (key_hash) DO NOTHING`;
    * - the format must be known: Fail closed, a record from a newer version is never run again.
    * - `begun`: whether an attempt was begun on this version of the row. Its lock leaves `xmax` behind, also when it
    *   died; `xmax = xmin` is the lock that RECLAIM itself held. So a counted attempt that nobody began yet is told
-   *   from an abandoned one, without a clock and without another write.
+   *   from an abandoned one, without a clock and without another write. A row that was written while LOCK waited for it
+   *   is looked at again when it is locked, and then `xmax` is our own.
    * - SKIP LOCKED: a duplicate must not queue behind the handler with a connection of the pool in hand.
    *
    * $1 key_hash, $2 fingerprint, $3 maxRuntime in ms
    */
   const LOCK_ANY = `
 SELECT attempt, abandoned, status, ${EXPIRED} AS expired, ${BORN} AS born,
-       NOT (xmax = 0 OR xmax = xmin) AS begun,
+       NOT (xmax = 0 OR xmax = xmin OR xmax IS NOT DISTINCT FROM pg_current_xact_id_if_assigned()::xid) AS begun,
        ${BOUNDS}
   FROM ${table}
  WHERE key_hash = $1
