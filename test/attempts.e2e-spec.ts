@@ -195,7 +195,10 @@ describe.each(SETUPS)('attempts on $platform, pipeline: $pipeline', (setup) => {
       const label = randomUUID();
       const lost = [await abandon(label), await abandon(label)];
       app.stage.play(label, ({ write }) => write());
-      const refused = [await post('two-attempts', label), await post('two-attempts', label)];
+      const refused = [await post('two-attempts', label)];
+      // The one that is refused lets the row go after it is answered.
+      await app.quiet();
+      refused.push(await post('two-attempts', label));
       expect(await app.effects(label)).toBe(0);
       expect(app.stage.runs(label)).toBe(2);
       expect(lost.map(problemCode)).toEqual(['IDEMPOTENCY_ATTEMPT_LOST', 'IDEMPOTENCY_ATTEMPT_LOST']);

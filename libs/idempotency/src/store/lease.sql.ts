@@ -78,9 +78,12 @@ SELECT attempt, ${BORN} AS born, false FROM made`;
   /**
    * Whether a record whose lease is over is somebody's all the same: a phase renews its lease with its commit only, and a
    * claim may be about to take it. FOR SHARE: of any number who ask, none takes another one for the holder. No row: it
-   * is held, or gone. $1 key_hash
+   * is held, or was until now. $1 key_hash
    */
-  const UNHELD = `SELECT FROM ${table} WHERE key_hash = $1 FOR SHARE SKIP LOCKED`;
+  const UNHELD = `
+SELECT FROM ${table}
+ WHERE key_hash = $1 AND status = 'pending' AND lease_until <= clock_timestamp()
+   FOR SHARE SKIP LOCKED`;
 
   /** What the attempts before have journaled. Nobody else writes it while the claim holds. $1 key_hash */
   const JOURNAL = `

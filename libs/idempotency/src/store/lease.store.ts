@@ -95,7 +95,10 @@ export class LeaseStore {
     const row = claimed?.rows[0] as { attempt: number; born: string; resumed: boolean } | undefined;
     if (!row) {
       const record = this.records.describe(keyHash, read?.rows[0]);
-      const isHeld = record.state === 'unowned' && (await this.#isHeld(session, keyHash));
+      if (record.state !== 'unowned') return { kind: 'not-claimed', record };
+      // The claim itself would have taken one that it may take: somebody held it.
+      const mayTake = retryAbandoned && record.abandoned + 1 < maxAttempts;
+      const isHeld = mayTake || (await this.#isHeld(session, keyHash));
       return { kind: 'not-claimed', record: isHeld ? { state: 'in-flight' } : record };
     }
     const { attempt, born, resumed } = row;
