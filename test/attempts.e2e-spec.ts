@@ -195,7 +195,10 @@ describe.each(SETUPS)('attempts on $platform, pipeline: $pipeline', (setup) => {
       const label = randomUUID();
       const lost = [await abandon(label), await abandon(label)];
       app.stage.play(label, ({ write }) => write());
-      const refused = [await post('two-attempts', label), await post('two-attempts', label)];
+      const refused = [await post('two-attempts', label)];
+      // The one that is refused lets the row go after it is answered.
+      await app.quiet();
+      refused.push(await post('two-attempts', label));
       expect(await app.effects(label)).toBe(0);
       expect(app.stage.runs(label)).toBe(2);
       expect(lost.map(problemCode)).toEqual(['IDEMPOTENCY_ATTEMPT_LOST', 'IDEMPOTENCY_ATTEMPT_LOST']);
@@ -244,7 +247,7 @@ describe.each(SETUPS)('attempts on $platform, pipeline: $pipeline', (setup) => {
         const label = play(({ write }) => write());
         await post('idempotent', label);
         await app.rows(
-          `UPDATE idempotency_keys SET format = 2, status = $2,
+          `UPDATE idempotency_keys SET format = 3, status = $2,
            response_status = CASE WHEN $2 = 'completed' THEN response_status END WHERE key = $1`,
           [label, status],
         );

@@ -110,7 +110,7 @@ describe.each(PLATFORMS)('events on %s', (platform) => {
       idempotency: { reapInterval: false, maxAttempts: 2 },
       prepare: (nest) => nest.useLogger(log),
     });
-    await database.pool.query('TRUNCATE effects, idempotency_keys');
+    await database.pool.query('TRUNCATE effects, idempotency_keys, idempotency_steps');
     observed = [];
     published = [];
     app.app.get(IdempotencyEvents).events.subscribe((event) => observed.push(event));

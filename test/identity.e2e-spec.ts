@@ -305,7 +305,7 @@ describe.each(PLATFORMS)('identity of a request on %s', (platform) => {
     await app?.close();
     await database?.drop();
   });
-  beforeEach(() => database.pool.query('TRUNCATE effects, idempotency_keys'));
+  beforeEach(() => database.pool.query('TRUNCATE effects, idempotency_keys, idempotency_steps'));
 
   const post = (
     path: string,

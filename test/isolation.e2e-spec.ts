@@ -52,6 +52,9 @@ describe('the statements of a claim, by themselves', () => {
       begin: () => client.query(sql.BEGIN),
       lock: async (payload = 'payload') =>
         (await client.query<Locked>(sql.LOCK, [...values(payload), 60_000])).rows,
+      lockWaiting: async () =>
+        (await client.query<Locked>(sql.LOCK_WAITING, [...values('payload'), 60_000])).rows,
+      pid: async () => (await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]?.pid,
       read: async (payload = 'payload') =>
         (await client.query<{ status: string; same: boolean; attempt: number }>(sql.READ, values(payload)))
           .rows,
@@ -120,6 +123,29 @@ describe('the statements of a claim, by themselves', () => {
     expect(await three.lock()).toMatchObject([{ attempt: 2, abandoned: 1, begun: true }]);
   });
 
+  it('tell that a counted attempt has not begun to one who waited for the row while it was counted', async () => {
+    const [one, two] = [await connect(), await connect()];
+    await one.claim();
+    await one.begin();
+    await one.lock();
+    const pid = await two.pid();
+    await two.begin();
+    const waiting = two.lockWaiting();
+    await until('the other one waits for the row', async () => {
+      const rows = await database.rows(
+        `SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock'`,
+        [pid],
+      );
+      return rows.length === 1;
+    });
+    await one.reclaim(1, 1);
+    await one.client.query('COMMIT');
+    expect(await waiting).toMatchObject([{ attempt: 2, abandoned: 1, begun: false }]);
+    await two.client.query('ROLLBACK');
+    await one.begin();
+    expect(await one.lock()).toMatchObject([{ attempt: 2, begun: true }]);
+  });
+
   it('count in the outermost transaction: a new version made inside the savepoint would look begun', async () => {
     const [one, two] = [await connect(), await connect()];
     await one.claim();
@@ -177,12 +203,12 @@ describe('the statements of a claim, by themselves', () => {
 
   it.each(["now() + interval '1 minute'", "now() - interval '1 ms'", "'-infinity'"])(
     'do not take a pending record of lease mode, whose lease ends at %s, expired or not',
-    async (until) => {
+    async (ends) => {
       const one = await connect();
       await one.claim();
       for (const expires of ["now() + interval '1 hour'", "now() - interval '1 hour'"]) {
         await database.pool.query(
-          `UPDATE idempotency_keys SET lease_until = ${until}, expires_at = ${expires} WHERE key = $1`,
+          `UPDATE idempotency_keys SET lease_until = ${ends}, expires_at = ${expires} WHERE key = $1`,
           [key],
         );
         await one.begin();

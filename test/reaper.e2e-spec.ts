@@ -42,7 +42,7 @@ beforeAll(async () => {
   await database.pool.query('CREATE TABLE effects (id serial PRIMARY KEY, key text NOT NULL)');
 });
 afterAll(() => database?.drop());
-beforeEach(() => database.pool.query(`TRUNCATE effects, ${TWO_TABLES.join(', ')}`));
+beforeEach(() => database.pool.query(`TRUNCATE effects, ${TWO_TABLES.join(', ')} CASCADE`));
 afterEach(async () => {
   await Promise.all(apps.splice(0).map((app) => app.close()));
   await Promise.all(pools.splice(0).map((pool) => pool.end()));

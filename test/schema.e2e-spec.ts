@@ -111,8 +111,9 @@ async function schemaQueries(url: string): Promise<string[]> {
 describe('the migrations', () => {
   it('run once when 8 applications start together on an empty database', async () => {
     const started = await Promise.all(Array.from({ length: 8 }, () => start()));
-    expect(await database.rows('SELECT name FROM idempotency_keys_migrations')).toEqual([
+    expect(await database.rows('SELECT name FROM idempotency_keys_migrations ORDER BY name')).toEqual([
       { name: '0001-records' },
+      { name: '0002-leases' },
     ]);
     const answers = await Promise.all(started.map((app) => call(app, 'k')));
     expect(await database.rows('SELECT key, status FROM idempotency_keys')).toEqual([
@@ -123,11 +124,13 @@ describe('the migrations', () => {
 
   it('run once when their applications start together again and again', async () => {
     await start();
-    const [before] = await database.rows('SELECT applied_at, xmin FROM idempotency_keys_migrations');
+    const applied = (): Promise<object[]> =>
+      database.rows('SELECT name, applied_at, xmin FROM idempotency_keys_migrations ORDER BY name');
+    const before = await applied();
     const schema = await dumpSchema(database);
     await call(apps[0] as TestApp, 'kept');
     await Promise.all(Array.from({ length: 3 }, () => start()));
-    expect(await database.rows('SELECT applied_at, xmin FROM idempotency_keys_migrations')).toEqual([before]);
+    expect(await applied()).toEqual(before);
     expect(await dumpSchema(database)).toBe(schema);
     expect(await database.rows('SELECT key FROM idempotency_keys')).toEqual([{ key: 'kept' }]);
   });
@@ -168,8 +171,9 @@ describe('the migrations', () => {
   it('are one transaction when they are applied by hand, which fails the second time and changes nothing', async () => {
     await database.pool.query(migrationSql());
     await expect(database.pool.query(migrationSql())).rejects.toThrow(/already exists/);
-    expect(await database.rows('SELECT name FROM idempotency_keys_migrations')).toEqual([
+    expect(await database.rows('SELECT name FROM idempotency_keys_migrations ORDER BY name')).toEqual([
       { name: '0001-records' },
+      { name: '0002-leases' },
     ]);
   });
 });
@@ -224,8 +228,14 @@ describe('the schema', () => {
     'ALTER TABLE idempotency_keys ADD COLUMN more text',
     'ALTER TABLE idempotency_keys DROP CONSTRAINT idempotency_keys_key_check',
     'ALTER TABLE idempotency_keys RESET (fillfactor)',
-    'ALTER TABLE idempotency_keys SET UNLOGGED',
+    'ALTER TABLE idempotency_steps SET UNLOGGED',
+    'ALTER TABLE idempotency_steps SET UNLOGGED; ALTER TABLE idempotency_keys SET UNLOGGED',
+    'ALTER TABLE idempotency_steps DROP CONSTRAINT idempotency_steps_key_hash_fkey',
+    'ALTER TABLE idempotency_steps ALTER COLUMN body DROP NOT NULL',
+    'ALTER TABLE idempotency_audit DROP CONSTRAINT idempotency_audit_action_check',
+    'DROP INDEX idempotency_audit_key_hash',
     'DROP INDEX idempotency_keys_expires_at',
+    'DROP INDEX idempotency_keys_lease_until',
     'CREATE INDEX more ON idempotency_keys (completed_at)',
   ])('shows a difference after %s', async (change) => {
     await database.pool.query(migrationSql());
@@ -262,8 +272,9 @@ describe('IdempotencyRecordEntity', () => {
     ['a column', 'ALTER TABLE idempotency_keys DROP COLUMN last_error'],
     ['another column', 'ALTER TABLE idempotency_keys ADD COLUMN more text'],
     ['an index', 'DROP INDEX idempotency_keys_expires_at'],
+    ['a partial index', 'DROP INDEX idempotency_keys_lease_until'],
     ['a check', 'ALTER TABLE idempotency_keys DROP CONSTRAINT idempotency_keys_status_check'],
-    ['the primary key', 'ALTER TABLE idempotency_keys DROP CONSTRAINT idempotency_keys_pkey'],
+    ['the primary key', 'ALTER TABLE idempotency_keys DROP CONSTRAINT idempotency_keys_pkey CASCADE'],
   ])('shows when %s drifts', async (_what, change) => {
     await database.pool.query(migrationSql());
     await database.pool.query(change);
@@ -293,6 +304,7 @@ describe('IdempotencyRecordEntity', () => {
       responseStatus: 201,
       leaseUntil: null,
       lastError: null,
+      request: null,
     });
     const [record] = records;
     expect(record?.responseBody?.equals(answer.body)).toBe(true);
@@ -312,6 +324,7 @@ describe('the table option', () => {
       const [schema, name] = table.includes('.')
         ? (table.split('.') as [string, string])
         : (['public', table] as const);
+      const beside = name.replace(/_keys$/, '');
       await database.pool.query(`CREATE SCHEMA IF NOT EXISTS "${schema}"`);
       await database.pool.query(
         `CREATE SCHEMA same; CREATE TABLE same.${name === 'my_keys' ? 'my_keys' : 'x'} ()`,
@@ -322,8 +335,15 @@ describe('the table option', () => {
       expect([(await call(app, 'k')).status, (await call(app, 'k')).status]).toEqual([201, 200]);
       expect(await database.rows(`SELECT key FROM "${schema}"."${name}"`)).toEqual([{ key: 'k' }]);
       expect(
-        await database.rows(`SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY 1`, [schema]),
-      ).toEqual([{ tablename: name }, { tablename: `${name}_migrations` }]);
+        await database.rows(
+          `SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY tablename COLLATE "C"`,
+          [schema],
+        ),
+      ).toEqual(
+        [name, `${name}_migrations`, `${beside}_audit`, `${beside}_steps`]
+          .toSorted()
+          .map((tablename) => ({ tablename })),
+      );
       expect(
         await database.rows(`SELECT tablename FROM pg_tables WHERE tablename LIKE 'idempotency%'`),
       ).toEqual([]);

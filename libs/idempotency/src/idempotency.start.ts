@@ -151,9 +151,8 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
 
 async function prepareDatabase(source: ConnectionSource, settings: ModuleSettings): Promise<ServerFacts> {
   return withSession(source, settings.acquireTimeoutMs, async (session) => {
-    const table = quoteTable(settings.table);
     // Before the migrations too, which fail on a standby with an error that says less.
-    refuseUnusable(await checkServer(session, table));
+    refuseUnusable(await checkServer(session, settings.table));
     if (settings.migrations === 'run') await migrate(session, settings.table);
     if (settings.migrations === 'check') {
       const missing = await missingMigrations(session, settings.table);
@@ -167,14 +166,14 @@ async function prepareDatabase(source: ConnectionSource, settings: ModuleSetting
         });
       }
     }
-    const facts = await checkServer(session, table);
+    const facts = await checkServer(session, settings.table);
     refuseUnusable(facts);
-    if (!facts.tableExists) {
+    if (facts.missingTable !== undefined) {
       throw new IdempotencyConfigurationError({
         option: 'migrations',
         received: settings.migrations,
         fix:
-          `There is no table ${table} in the database: apply the SQL of migrationSql('${settings.table}'), or use ` +
+          `There is no table ${quoteTable(settings.table)} in the database: apply the SQL of migrationSql('${settings.table}'), or use ` +
           "migrations: 'run'.",
       });
     }

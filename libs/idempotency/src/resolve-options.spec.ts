@@ -35,6 +35,9 @@ describe('resolveRoute', () => {
       maxResponseBytes: 1_048_576,
       replayHeaders: ['location', 'etag', 'link', 'content-language', 'content-disposition', 'last-modified'],
       policy: {
+        mode: 'transaction',
+        leaseMs: 30_000,
+        onAbandoned: 'retry',
         ttlMs: 86_400_000,
         maxRuntimeMs: 60_000,
         maxAttempts: 5,
@@ -98,6 +101,14 @@ describe('resolveRoute', () => {
     ['scope', null, 'null', /function of the request/],
     ['fingerprint', 'body', "'body'", /a function/],
     ['storeIf', 500, '500', /a function/],
+    ['mode', 'leased', "'leased'", /'transaction' or 'lease'/],
+    ['mode', true, 'true', /'transaction' or 'lease'/],
+    ['onAbandoned', 'skip', "'skip'", /'retry' or 'fail'/],
+    ['onAbandoned', false, 'false', /'retry' or 'fail'/],
+    ['leaseTtl', 0, '0', /from 100 ms/],
+    ['leaseTtl', '99ms', "'99ms'", /from 100 ms/],
+    ['leaseTtl', '25d', "'25d'", /to 2147483647 ms/],
+    ['leaseTtl', 'short', "'short'", /milliseconds/],
     ['onInFlight', 'queue', "'queue'", /'reject' or 'wait'/],
     ['replayStatus', 200, '200', /'ok' or 'original'/],
     ['replayHeaders', 'Location', "'Location'", /array of header names/],
@@ -124,12 +135,38 @@ describe('resolveRoute', () => {
     { maxAttempts: 1 },
     { maxAttempts: 1000 },
     { scope: false },
+    { mode: 'lease', onAbandoned: 'fail' },
+    { leaseTtl: 100 },
+    { leaseTtl: '60s' },
+    { leaseTtl: '25s', maxRuntime: '25s' },
     { keyFormat: 'uuidv7' },
     { keyFormat: /^[a-z]+$/ },
     { header: 'X-Request-Id' },
     { replayHeaders: [] },
   ])('accepts %o', (options) => {
     expect(() => resolveRoute(options)).not.toThrow();
+  });
+
+  it.each([
+    [{}, 30_000],
+    [{ maxRuntime: '30s' }, 30_000],
+    [{ maxRuntime: '29s' }, 29_000],
+    [{ maxRuntime: 1 }, 1],
+    [{ leaseTtl: '5s' }, 5_000],
+    [{ leaseTtl: 100.5 }, 101],
+    [{ leaseTtl: '2m', maxRuntime: '2m' }, 120_000],
+  ] as const)('leases for 30 s, or for maxRuntime where that is shorter: %o is %d ms', (options, leaseMs) => {
+    expect(resolveRoute(options).policy.leaseMs).toBe(leaseMs);
+  });
+
+  it('refuses a lease that is longer than a shorter maxRuntime', () => {
+    const times = { leaseTtl: '20s', maxRuntime: '10s' } as const;
+    const fault = faultOf(() => resolveRoute({ mode: 'lease', ...times }));
+    expect(fault.message).toBe(
+      "leaseTtl: received '20s'. Use at most maxRuntime (10000 ms): no attempt runs for longer.",
+    );
+    // One for the whole module, where this route has no lease.
+    expect(resolveRoute(times).policy.mode).toBe('transaction');
   });
 
   it.each([
@@ -187,6 +224,8 @@ describe('resolveModule', () => {
       reapBatch: 1000,
       acquireTimeoutMs: 10_000,
       maxWaiters: undefined,
+      completer: undefined,
+      encryptionKeys: undefined,
       docsUrl: expect.stringMatching(/^https:\/\//) as string,
     });
     expect(resolveModule({ reapInterval: false }).reapIntervalMs).toBeUndefined();
@@ -232,6 +271,47 @@ describe('resolveModule', () => {
     expect(fault.message).toMatch(fix);
   });
 
+  it('resolves the completer, and is off with undefined', () => {
+    expect(resolveModule({ completer: true }).completer).toMatchObject({ graceMs: 60_000 });
+    expect(resolveModule({ completer: { after: '10s' } }).completer).toMatchObject({ graceMs: 10_000 });
+    expect(module({ completer: undefined }).completer).toBeUndefined();
+    expect(faultOf(() => module({ completer: { after: 'soon' } })).option).toBe('completer.after');
+  });
+
+  const KEY = 'c0ffee00'.repeat(8);
+
+  it('reads the encryption keys, in their order', () => {
+    const other = Buffer.alloc(32, 9);
+    expect(resolveModule({ encryptionKeys: [KEY, other] }).encryptionKeys).toEqual([
+      Buffer.from(KEY, 'hex'),
+      other,
+    ]);
+  });
+
+  it.each<[string, unknown, RegExp]>([
+    ['a key that is no list', KEY, /received 'string'.*an array of 1 to 16 keys/],
+    [
+      'a key in bytes that is no list',
+      Buffer.from(KEY, 'hex'),
+      /received 'object'.*an array of 1 to 16 keys/,
+    ],
+    ['none', [], /0 keys that are not shown.*an array of 1 to 16 keys/],
+    ['null', null, /received 'object'.*an array/],
+    [
+      'one that is cut short',
+      [KEY.slice(1)],
+      /1 keys that are not shown.*Key 1 of 1 is a text of 63 characters/,
+    ],
+    ['one that is mistyped', [KEY, `${KEY.slice(1)}x`], /2 keys that are not shown.*Key 2 of 2/],
+    ['the same twice', [KEY, KEY.toUpperCase()], /Key 2 of 2 is the same as key 1/],
+    ['one of zeros', [Buffer.alloc(32)], /all zeros/],
+  ])('refuses %s for encryptionKeys, and shows nothing of a key', (_what, encryptionKeys, message) => {
+    const fault = faultOf(() => module({ encryptionKeys }));
+    expect(fault.option).toBe('encryptionKeys');
+    expect(fault.message).toMatch(message);
+    expect(`${fault.message} ${fault.stack}`.toLowerCase()).not.toMatch(/c0ffee|c0 ff ee|192, 255/);
+  });
+
   it.each(['keys', 'other.keys', '_k', 'Keys_2', `${'s'.repeat(40)}.${'t'.repeat(40)}`])(
     'accepts the table %s',
     (table) => {
@@ -269,7 +349,12 @@ describe('checkNames', () => {
     reapBatch: 1,
     acquireTimeout: 1,
     maxWaiters: 1,
+    completer: true,
+    encryptionKeys: [],
     docsUrl: 'https://docs.example',
+    mode: 'lease',
+    leaseTtl: 100,
+    onAbandoned: 'fail',
     waitTimeout: 1,
     maxResponseBytes: 0,
   };
@@ -288,6 +373,24 @@ describe('checkNames', () => {
     },
   );
 
+  it.each(['encryptionKey', 'encryptionkeys', 'EncryptionKeys', 'sealingKeys', 'encryption', 'secret'])(
+    'shows nothing of a key under the misspelt option %s',
+    (name) => {
+      for (const value of ['c0ffee00', ['c0ffee00'], { current: 'c0ffee00' }]) {
+        const { message } = faultOf(() => checkNames({ [name]: value }, 'IdempotencyModule.forRoot()'));
+        expect(message).toContain('a value that is not shown');
+        expect(message).toContain('correct its spelling');
+        expect(message).not.toContain('c0ffee');
+      }
+    },
+  );
+
+  it('shows nothing of a key on a route, where it has no effect', () => {
+    const { message } = faultOf(() => checkRouteNames({ encryptionKeys: ['c0ffee00'] }, '@Idempotent()'));
+    expect(message).toContain('IdempotencyModule.forRoot()');
+    expect(message).not.toContain('c0ffee');
+  });
+
   it('says where the data source belongs when the options of a factory name it', () => {
     const fault = faultOf(() => checkNames({ dataSource: 'orders' }, 'IdempotencyModule.forRoot()'));
     expect(fault.message).toContain("dataSource: received 'orders'.");
@@ -302,6 +405,8 @@ describe('checkNames', () => {
     'reapBatch',
     'acquireTimeout',
     'maxWaiters',
+    'completer',
+    'encryptionKeys',
     'docsUrl',
     'dataSource',
   ])('refuses %s on a route, where it would have no effect', (name) => {
@@ -311,6 +416,9 @@ describe('checkNames', () => {
   });
 
   it.each([
+    'mode',
+    'leaseTtl',
+    'onAbandoned',
     'header',
     'required',
     'keyFormat',

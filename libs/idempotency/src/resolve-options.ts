@@ -251,11 +251,14 @@ function refuseOthers(
     check(
       known.includes(name),
       name,
-      value,
+      isSecret(name) ? ['a value that is not shown'] : value,
       fix ?? `${where} has no such option; remove it or correct its spelling`,
     );
   }
 }
+
+/** `encryptionKeys` where it does not belong, or misspelt: its value is no less secret. */
+const isSecret = (name: string): boolean => /encrypt|secret|password|keys?$/i.test(name);
 
 function headerList(value: readonly string[]): readonly string[] {
   check(

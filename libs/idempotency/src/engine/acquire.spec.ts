@@ -77,6 +77,7 @@ describe('acquire', () => {
       kind: 'owned',
       session,
       attempt: 1,
+      born: fresh.born,
       takenOver: false,
     });
     expect(reclaim).not.toHaveBeenCalled();
@@ -92,6 +93,7 @@ describe('acquire', () => {
       kind: 'owned',
       session,
       attempt: 2,
+      born: fresh.born,
       takenOver: true,
     });
     expect(reclaim).toHaveBeenCalledTimes(1);

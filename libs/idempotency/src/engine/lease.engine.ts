@@ -150,8 +150,9 @@ export class LeaseEngine implements Engine {
     outcome: HandlerOutcome,
     share: (outcome: SharedOutcome) => void,
   ): Promise<EngineOutcome> {
-    const { attempt, identity, policy, fence, began } = execution;
+    const { attempt, identity, policy, fence, heartbeat, began } = execution;
     const unfinished = attempt.settle();
+    heartbeat.finish();
     failpoint('handler-returned');
     if (outcome.kind === 'release') return this.#giveBack(execution, outcome.error);
     // An answer must not be recorded for work that is half done, nor one that leaves out what was done before.
@@ -182,15 +183,18 @@ export class LeaseEngine implements Engine {
    * decides.
    */
   async #giveBack(execution: Execution, error: unknown): Promise<EngineOutcome> {
-    const { attempt, identity, fence, policy } = execution;
+    const { attempt, identity, fence, heartbeat, policy } = execution;
     const { store } = this.parts;
     await attempt.idle();
+    // A renewal after the record was left would keep it from the next attempt.
+    heartbeat.stop();
     const hasEffect = attempt.mayHaveEffect || (policy.onAbandoned === 'fail' && attempt.handlerBegan);
     const isForgotten = !hasEffect && !attempt.handlerBegan && fence.attempt === 1;
-    const written = await this.#write(execution, (session) => {
+    const giveBack = (session: Session): Promise<boolean> => {
       if (hasEffect) return store.abandon(session, fence, error);
       return isForgotten ? store.forget(session, fence) : store.release(session, fence, error);
-    });
+    };
+    const written = await this.#write(execution, giveBack, isForgotten);
     if (written === 'stale') return this.#adopt(execution);
     // Not written: then the lease runs out, which comes to the same a little later. The handler's error is the answer.
     if (written === 'written') {
@@ -223,9 +227,13 @@ export class LeaseEngine implements Engine {
 
   /**
    * Writes through the fence, on one connection after another until it is answered: sent twice, the second finds the
-   * first, and is told from another attempt's write by the number that stands in the record.
+   * first, and is told from another attempt's write by the number that stands in the record, or by its absence.
    */
-  async #write({ fence }: Execution, write: (session: Session) => Promise<boolean>): Promise<Written> {
+  async #write(
+    { fence }: Execution,
+    write: (session: Session) => Promise<boolean>,
+    removes = false,
+  ): Promise<Written> {
     const { settings, store } = this.parts;
     const deadline = new Deadline(RECORD_TIMEOUT_MS);
     let isRepeated = false;
@@ -236,7 +244,7 @@ export class LeaseEngine implements Engine {
           const sent = write(session);
           failpoint('commit-sent');
           if (await sent) return 'written';
-          return isRepeated && (await store.isWritten(session, fence)) ? 'written' : 'stale';
+          return isRepeated && (await store.isWritten(session, fence)) !== removes ? 'written' : 'stale';
         });
       } catch (unknown) {
         if (deadline.isOver) return { unknown };

@@ -25,8 +25,10 @@ export const stepErrors: ErrorCodec = {
     const { name, message, status, response } = encoded as EncodedError;
     const options = cause === undefined ? undefined : { cause };
     if (status === undefined) return new JournaledError(name, message, options);
-    const text = typeof response === 'string' ? response : JSON.stringify(response);
-    const revived = revivedException({ status, headers: {}, body: Buffer.from(text) });
+    const revived =
+      typeof response === 'string'
+        ? new HttpException(response, status)
+        : revivedException({ status, headers: {}, body: Buffer.from(JSON.stringify(response)) });
     if (cause !== undefined) revived.cause = cause;
     return revived;
   },

@@ -18,6 +18,7 @@ export class Heartbeat {
   #certainUntil: number;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
+  #isFinishing = false;
   #isLost = false;
   /** While a phase holds the record's row: its lock is the proof, and a renewal would wait for it. */
   #holds = 0;
@@ -85,8 +86,16 @@ export class Heartbeat {
     const ours = await renewing;
     failpoint('heartbeat-done');
     if (ours) this.renewed(sentAt);
-    else this.lost();
+    else if (!this.#stopped && !this.#isFinishing) this.lost();
     return ours;
+  }
+
+  /**
+   * The attempt's outcome is on its way. The lease is kept until it is written; a renewal that finds it written is not lost:
+   * the outcome's own answer says whether it was.
+   */
+  finish(): void {
+    this.#isFinishing = true;
   }
 
   stop(): void {

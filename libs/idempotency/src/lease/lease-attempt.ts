@@ -152,7 +152,11 @@ export class LeaseAttempt implements RunningAttempt {
       } catch (error) {
         if (error instanceof StepNotJournaledError || !isFinal(error)) throw error;
         cause = error;
-        entry = { ...this.#entryOf(visit), raised: true, ...encodeResult(this.parts.errors.encode(error)) };
+        entry = {
+          ...this.#entryOf(visit),
+          raised: true,
+          ...this.#encode(name, this.parts.errors.encode(error)),
+        };
       }
       failpoint('step-done');
       await this.#inTurn(() => this.#journalStep(entry));

@@ -20,6 +20,7 @@ export interface IdempotencyRecord {
   responseHeaders: Record<string, string> | null;
   responseBody: Buffer | null;
   lastError: string | null;
+  request: Buffer | null;
 }
 
 /**
@@ -53,8 +54,12 @@ export const IdempotencyRecordEntity = new EntitySchema<IdempotencyRecord>({
     responseHeaders: { name: 'response_headers', type: 'json', nullable: true },
     responseBody: { name: 'response_body', type: 'bytea', nullable: true },
     lastError: { name: 'last_error', type: 'text', nullable: true },
+    request: { type: 'bytea', nullable: true },
   },
-  indices: [{ name: 'idempotency_keys_expires_at', columns: ['expiresAt'] }],
+  indices: [
+    { name: 'idempotency_keys_expires_at', columns: ['expiresAt'] },
+    { name: 'idempotency_keys_lease_until', columns: ['leaseUntil'], where: 'lease_until IS NOT NULL' },
+  ],
   checks: [
     {
       name: 'idempotency_keys_status_check',

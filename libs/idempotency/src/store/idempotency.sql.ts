@@ -71,14 +71,15 @@ ON CONFLICT (key_hash) DO NOTHING`;
    * - the format must be known: Fail closed, a record from a newer version is never run again.
    * - `begun`: whether an attempt was begun on this version of the row. Its lock leaves `xmax` behind, also when it
    *   died; `xmax = xmin` is the lock that RECLAIM itself held. So a counted attempt that nobody began yet is told
-   *   from an abandoned one, without a clock and without another write.
+   *   from an abandoned one, without a clock and without another write. A row that was written while LOCK waited for it
+   *   is looked at again when it is locked, and then `xmax` is our own.
    * - SKIP LOCKED: a duplicate must not queue behind the handler with a connection of the pool in hand.
    *
    * $1 key_hash, $2 fingerprint, $3 maxRuntime in ms
    */
   const LOCK_ANY = `
 SELECT attempt, abandoned, status, ${EXPIRED} AS expired, ${BORN} AS born,
-       NOT (xmax = 0 OR xmax = xmin) AS begun,
+       NOT (xmax = 0 OR xmax = xmin OR xmax IS NOT DISTINCT FROM pg_current_xact_id_if_assigned()::xid) AS begun,
        ${BOUNDS}
   FROM ${table}
  WHERE key_hash = $1
@@ -123,6 +124,7 @@ SELECT status, attempt, abandoned, fingerprint = $2 AS same, ${EXPIRED} AS expir
    * - fenced by `attempt`, which only grows.
    * - an expired record becomes a new one: its time starts again, it takes the new payload, and what an earlier life of
    *   the key has journaled is forgotten.
+   * - a request that lease mode kept is forgotten: nobody calls the handler of this mode again without its client.
    *
    * $1 key_hash, $2 attempt as locked, $3 abandoned, $4 operation, $5 fingerprint, $6 ttl in ms
    */
@@ -132,7 +134,7 @@ WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)
   DELETE FROM ${steps} AS s USING ${table} AS k
    WHERE s.key_hash = $1 AND k.key_hash = $1 AND k.expires_at <= clock_timestamp())
 UPDATE ${table} AS r
-   SET status = 'pending', attempt = r.attempt + 1, abandoned = $3, lease_until = NULL,
+   SET status = 'pending', attempt = r.attempt + 1, abandoned = $3, lease_until = NULL, request = NULL,
        operation = $4, fingerprint = $5, format = 1,
        response_status = NULL, response_headers = NULL, response_body = NULL, completed_at = NULL,
        created_at = CASE WHEN r.expires_at <= clock_timestamp() THEN clock_timestamp() ELSE r.created_at END,

@@ -14,7 +14,7 @@ export function leaseSql(name: string, serverVersion: number) {
    *
    * $1 key_hash, $2 attempt, $3 born
    */
-  const FENCE = `key_hash = $1 AND attempt = $2 AND ${BORN} = $3::bigint AND status = 'pending'`;
+  const FENCE = `key_hash = $1 AND attempt = $2 AND ${BORN} = $3::bigint AND status = 'pending' AND abandoned >= 0`;
 
   const until = (parameter: string): string =>
     `clock_timestamp() + ${parameter}::float8 * interval '1 millisecond'`;
@@ -27,7 +27,8 @@ export function leaseSql(name: string, serverVersion: number) {
    *   queue behind it with a connection in hand. Rows that are not free are not locked at all.
    * - the conditions are looked at once more on the newest version of the row when it is locked: of any number of
    *   concurrent claims one finds them true.
-   * - ON CONFLICT DO NOTHING under the unique key: of any number of concurrent first claims one inserts.
+   * - ON CONFLICT DO NOTHING under the unique key: of any number of concurrent first claims one inserts. It would wait for a
+   *   transaction that is changing the row, as a phase before its COMMIT: a record that is there is not inserted at all.
    * - an abandoned record is taken over only where the route says so, and no more often than it says. One of transaction
    *   mode had no effect, and is taken over always.
    * - the number of the attempt only grows, whatever the record was before.
@@ -66,7 +67,8 @@ WITH free AS MATERIALIZED (
   DELETE FROM ${steps} WHERE key_hash = $1 AND (SELECT expired FROM taken)),
      made AS (
   INSERT INTO ${table} (key_hash, namespace, scope, key, operation, fingerprint, expires_at, lease_until, request)
-  VALUES ($1, $2, $3, $4, $5, $6, ${until('$7')}, ${until('$8')}, $11)
+  SELECT $1, $2, $3, $4, $5, $6, ${until('$7')}, ${until('$8')}, $11
+   WHERE NOT EXISTS (SELECT FROM ${table} WHERE key_hash = $1)
   ON CONFLICT (key_hash) DO NOTHING
   RETURNING attempt, created_at)
 SELECT attempt, ${BORN} AS born, resumed FROM taken
@@ -74,16 +76,14 @@ SELECT attempt, ${BORN} AS born, resumed FROM taken
 SELECT attempt, ${BORN} AS born, false FROM made`;
 
   /**
-   * What stands in the record, when CLAIM did not take it. `unowned`: its lease is over and no transaction holds its row. One
-   * that does is a phase, whose row lock is the proof that its owner is alive, or another claim. $1 key_hash, $2 fingerprint
+   * Whether a record whose lease is over is somebody's all the same: a phase renews its lease with its commit only, and a
+   * claim may be about to take it. FOR SHARE: of any number who ask, none takes another one for the holder. No row: it
+   * is held, or was until now. $1 key_hash
    */
-  const READ = `
-SELECT status, attempt, abandoned, fingerprint = $2 AS same, ${expired('')} AS expired, format,
-       CASE WHEN status = 'pending' AND lease_until <= clock_timestamp()
-            THEN NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND granted AND transactionid = t.xmax)
-       END AS lease_over, response_status, response_headers, response_body
-  FROM ${table} AS t
- WHERE key_hash = $1`;
+  const UNHELD = `
+SELECT FROM ${table}
+ WHERE key_hash = $1 AND status = 'pending' AND lease_until <= clock_timestamp()
+   FOR SHARE SKIP LOCKED`;
 
   /** What the attempts before have journaled. Nobody else writes it while the claim holds. $1 key_hash */
   const JOURNAL = `
@@ -199,7 +199,7 @@ SELECT key_hash, scope, key, operation, fingerprint, abandoned, request, lease_u
 
   return {
     CLAIM,
-    READ,
+    UNHELD,
     JOURNAL,
     RENEW,
     JOURNAL_STEP,

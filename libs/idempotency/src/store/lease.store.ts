@@ -13,7 +13,6 @@ import { leaseSql, type LeaseSql } from './lease.sql.js';
 import type { StoredResponse } from './record.js';
 import { BytesCodec } from './response-columns.js';
 import type { Session } from './session.js';
-import { sqlStateOf } from './sql-state.js';
 
 /** Which attempt writes: its number, in the life of the record that it belongs to. */
 export interface Fence {
@@ -89,20 +88,31 @@ export class LeaseStore {
     const subject = [keyHash, namespace, scope, key, operation, fingerprint];
     const results = await flush(session, [
       { text: this.sql.CLAIM, values: [...subject, ttlMs, leaseMs, retryAbandoned, maxAttempts, kept] },
-      { text: this.sql.READ, values: [keyHash, fingerprint] },
+      { text: this.records.sql.READ, values: [keyHash, fingerprint] },
     ]);
     for (const result of results) if (result.status === 'rejected') throw result.reason;
     const [claimed, read] = results.map((result) => (result as PromiseFulfilledResult<QueryResult>).value);
     const row = claimed?.rows[0] as { attempt: number; born: string; resumed: boolean } | undefined;
-    if (!row) return { kind: 'not-claimed', record: this.records.describe(keyHash, read?.rows[0]) };
+    if (!row) {
+      const record = this.records.describe(keyHash, read?.rows[0]);
+      if (record.state !== 'unowned') return { kind: 'not-claimed', record };
+      // The claim itself would have taken one that it may take: somebody held it.
+      const mayTake = retryAbandoned && record.abandoned + 1 < maxAttempts;
+      const isHeld = mayTake || (await this.#isHeld(session, keyHash));
+      return { kind: 'not-claimed', record: isHeld ? { state: 'in-flight' } : record };
+    }
     const { attempt, born, resumed } = row;
     const fence = { keyHash, attempt, born };
-    if (attempt === 1) return { kind: 'claimed', fence, resumed, journal: [] };
+    const stored = attempt === 1 ? [] : await this.#journalRows(session, keyHash);
     try {
-      return { kind: 'claimed', fence, resumed, journal: await this.#journal(session, keyHash) };
+      return {
+        kind: 'claimed',
+        fence,
+        resumed,
+        journal: stored.map((entry) => this.#entryOf(keyHash, entry)),
+      };
     } catch (error) {
-      if (session.isLost || sqlStateOf(error) !== undefined) throw error;
-      // Fail closed: what is done cannot be read, so nothing may go on from it. The record is left as it was found.
+      // Fail closed: without what was done before, nothing may be done again. It waits for the key that opens it.
       await this.abandon(session, fence, error);
       return { kind: 'not-claimed', record: { state: 'unreadable', cause: error as Error } };
     }
@@ -110,17 +120,25 @@ export class LeaseStore {
 
   /** What stands in the record now. */
   async read(session: Session, { keyHash, fingerprint }: AttemptIdentity): Promise<ReadRecord> {
-    const { rows } = await session.query({ text: this.sql.READ, values: [keyHash, fingerprint] });
-    return this.records.describe(keyHash, rows[0]);
+    const { rows } = await session.query({ text: this.records.sql.READ, values: [keyHash, fingerprint] });
+    const record = this.records.describe(keyHash, rows[0]);
+    return record.state === 'unowned' && (await this.#isHeld(session, keyHash))
+      ? { state: 'in-flight' }
+      : record;
   }
 
-  async #journal(session: Session, keyHash: Buffer): Promise<JournalEntry[]> {
-    const { rows } = await session.query<JournalRow>({ text: this.sql.JOURNAL, values: [keyHash] });
-    return rows.map(({ content_type: contentType, body, ...row }) => ({
-      ...row,
-      contentType,
-      body: this.#bytes.decode(body, { keyHash, purpose: 'step', name: row.name }),
-    }));
+  async #isHeld(session: Session, keyHash: Buffer): Promise<boolean> {
+    const { rowCount } = await session.query({ text: this.sql.UNHELD, values: [keyHash] });
+    return rowCount === 0;
+  }
+
+  async #journalRows(session: Session, keyHash: Buffer): Promise<JournalRow[]> {
+    return (await session.query<JournalRow>({ text: this.sql.JOURNAL, values: [keyHash] })).rows;
+  }
+
+  #entryOf(keyHash: Buffer, { content_type: contentType, body, ...row }: JournalRow): JournalEntry {
+    const place = { keyHash, purpose: 'step', name: row.name } as const;
+    return { ...row, contentType, body: this.#bytes.decode(body, place) };
   }
 
   renew(session: Session, fence: Fence, leaseMs: number): Promise<boolean> {

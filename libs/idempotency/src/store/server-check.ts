@@ -1,4 +1,5 @@
 import type { Session } from './session.js';
+import { quoteTable, stepsTable } from './table-name.js';
 
 const SERVER_FACTS = `
 SELECT current_setting('server_version_num')::int AS version,
@@ -7,7 +8,8 @@ SELECT current_setting('server_version_num')::int AS version,
        current_setting('full_page_writes') AS full_page_writes,
        current_setting('synchronous_commit') AS synchronous_commit,
        current_setting('default_transaction_read_only') AS read_only,
-       (SELECT relpersistence FROM pg_class WHERE oid = to_regclass($1::text)) AS persistence`;
+       (SELECT relpersistence FROM pg_class WHERE oid = to_regclass($1::text)) AS persistence,
+       (SELECT relpersistence FROM pg_class WHERE oid = to_regclass($2::text)) AS steps_persistence`;
 
 interface ServerRow {
   readonly [column: string]: unknown;
@@ -18,21 +20,24 @@ interface ServerRow {
   readonly synchronous_commit: string;
   readonly read_only: string;
   readonly persistence: string | null;
+  readonly steps_persistence: string | null;
 }
 
 /** What the server is, and settings of it that take promises back. */
 export interface ServerFacts {
   readonly version: number;
-  readonly tableExists: boolean;
+  /** The table that is not there, quoted. */
+  readonly missingTable: string | undefined;
   /** Why no execution can be safe on it at all, if so: what was found, and the fix. */
   readonly unusable: { readonly found: string; readonly fix: string } | undefined;
   /** Settings under which an acknowledged effect, and the record of it, may be lost when the server crashes. */
   readonly warnings: readonly string[];
 }
 
-/** Looks at the server and at the (already quoted) table. */
-export async function checkServer(session: Session, table: string): Promise<ServerFacts> {
-  const { rows } = await session.query<ServerRow>({ text: SERVER_FACTS, values: [table] });
+/** Looks at the server, at the table of that name and at its journal. */
+export async function checkServer(session: Session, name: string): Promise<ServerFacts> {
+  const [table, steps] = [quoteTable(name), quoteTable(stepsTable(name))] as const;
+  const { rows } = await session.query<ServerRow>({ text: SERVER_FACTS, values: [table, steps] });
   const row = rows[0] as ServerRow;
   const warnings: string[] = [];
   if (row.fsync === 'off' || row.full_page_writes === 'off') {
@@ -47,19 +52,21 @@ export async function checkServer(session: Session, table: string): Promise<Serv
   }
   if (row.read_only === 'on')
     warnings.push('default_transaction_read_only is on: every keyed request is answered 503');
-  const { version, persistence } = row;
-  return { version, tableExists: persistence !== null, unusable: unusableBy(row, table), warnings };
+  const { version, persistence, steps_persistence: stepsPersistence } = row;
+  const emptied = persistence === 'u' ? table : stepsPersistence === 'u' ? steps : undefined;
+  const missingTable = persistence === null ? table : stepsPersistence === null ? steps : undefined;
+  return { version, missingTable, unusable: unusableBy(row, emptied), warnings };
 }
 
-function unusableBy({ version, standby, persistence }: ServerRow, table: string): ServerFacts['unusable'] {
+function unusableBy({ version, standby }: ServerRow, emptied: string | undefined): ServerFacts['unusable'] {
   if (version < 130000) return { found: `PostgreSQL ${version}`, fix: 'Use PostgreSQL 13 or later.' };
   if (standby) {
     return { found: 'a read-only standby (pg_is_in_recovery)', fix: 'Use the primary: a replica is behind.' };
   }
-  if (persistence === 'u') {
+  if (emptied !== undefined) {
     return {
       found: 'an UNLOGGED table',
-      fix: `A crash of the server empties it: ALTER TABLE ${table} SET LOGGED.`,
+      fix: `A crash of the server empties it: ALTER TABLE ${emptied} SET LOGGED.`,
     };
   }
   return undefined;
