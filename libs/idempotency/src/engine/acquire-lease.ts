@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { ReadRecord } from '../store/idempotency.store.js';
 import type { AttemptIdentity } from '../store/identity.js';
 import type { LeaseClaim, LeaseStore } from '../store/lease.store.js';
 import type { Session } from '../store/session.js';
@@ -64,6 +65,8 @@ async function claimOrRead(
       const claim = await attemptClaim(session, settings, () => store.claim(session, identity, options));
       if (claim === 'conflict') continue;
       if (claim.kind === 'claimed') return { ...claim, sentAt };
+      // Its lease has run out since the claim looked, or somebody holds its row: nothing is undecided yet.
+      if (isFree(claim.record, policy)) continue;
       const answer = conclude(claim.record);
       if (answer !== 'again') return answer;
     }
@@ -72,6 +75,11 @@ async function claimOrRead(
     // Statements outside a transaction leave nothing open; a lost connection is destroyed.
     session.release();
   }
+}
+
+/** Whether a claim may take the record over. */
+function isFree(record: ReadRecord, { onAbandoned, maxAttempts }: AttemptPolicy): boolean {
+  return record.state === 'unowned' && onAbandoned === 'retry' && record.abandoned + 1 < maxAttempts;
 }
 
 /** A claim that met another transaction at the row under REPEATABLE READ and above has changed nothing. */
