@@ -48,9 +48,28 @@ IdempotencyModule.forRootAsync({
     preamble: `declare class ConfigModule {}
 declare class ConfigService { readonly serviceName: string }`,
   },
+  CompleterOptions: {
+    title: 'Options of the completer',
+    text: 'For `completer`, an option of the module. `true` takes all defaults. More: [lease mode](lease-mode.md#the-completer).',
+    example: `import { IdempotencyModule } from 'nestjs-pg-idempotency';
+
+IdempotencyModule.forRoot({
+  completer: { after: '5m', restore: (request, { scope }) => void (request.user = { id: scope }) },
+});`,
+  },
 };
 
-const TYPES = ['Duration', 'KeyFormat', 'ScopeResolver', 'FingerprintResolver', 'StoreIf', 'MigrationMode'];
+const TYPES = [
+  'Duration',
+  'AttemptMode',
+  'OnAbandoned',
+  'KeyFormat',
+  'ScopeResolver',
+  'FingerprintResolver',
+  'StoreIf',
+  'RestoreRequest',
+  'MigrationMode',
+];
 
 /** The page as it should stand in docs/options.md. */
 export async function optionsPage() {

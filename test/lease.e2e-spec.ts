@@ -200,3 +200,61 @@ describe.each(SETUPS)('lease mode on $platform (pipeline: $pipeline)', ({ platfo
     expect(outline(second)).toEqual({ status: 200, text: 'late' });
   });
 });
+
+describe('a pool of 2', () => {
+  it('serves 50 slow lease-mode handlers at once, while another route stays responsive', async () => {
+    const app = await openStage({
+      poolSize: 2,
+      controllers: [scripted('slow', lease({ leaseTtl: 300, maxRuntime: '30s' })), scripted('bystander')],
+    });
+    try {
+      const gate = deferred();
+      const labels = Array.from({ length: 50 }, () =>
+        app.play(async ({ attempt, write }: Scene) => {
+          await attempt.phase('begin', () => write('begun'));
+          await gate.promise;
+          await attempt.phase('end', () => write('ended'));
+          return 'done';
+        }),
+      );
+      const bystander = app.play(async ({ write }: Scene) => write());
+      const alone: number[] = [];
+      const beside: number[] = [];
+      const visit = async (times: number[]): Promise<void> => {
+        const began = performance.now();
+        expect((await app.postTo('bystander', bystander)).status).toBe(201);
+        times.push(performance.now() - began);
+      };
+      for (let i = 0; i < 50; i++) await visit(alone);
+      const answers = Promise.all(labels.map((label) => app.postTo('slow', label)));
+      await until('all have begun', async () => {
+        const [row] = await app.rows<{ begun: number }>(
+          `SELECT count(*)::int AS begun FROM ledger WHERE note = 'begun'`,
+        );
+        return row?.begun === 50;
+      });
+      // Over several leases of all of them.
+      const began = performance.now();
+      while (performance.now() - began < 1_200) await visit(beside);
+      const [held] = await app.rows<{ held: number }>(
+        `SELECT count(*)::int AS held FROM idempotency_keys WHERE lease_until > clock_timestamp()`,
+      );
+      gate.resolve();
+      const statuses = (await answers).map(({ status }) => status);
+      const p99 = (times: number[]): number =>
+        times.toSorted((a, b) => a - b).at(Math.floor(times.length * 0.99)) ?? 0;
+      console.log(
+        `an undecorated route with a pool of 2: p99 ${p99(alone).toFixed(1)} ms alone, ${p99(beside).toFixed(1)} ms beside 50 lease-mode handlers`,
+      );
+      expect(held).toEqual({ held: 50 });
+      expect(await Promise.all(labels.map((label) => app.notes(label)))).toEqual(
+        labels.map(() => ['begun', 'ended']),
+      );
+      expect(labels.map((label) => app.stage.runs(label))).toEqual(labels.map(() => 1));
+      expect(new Set(statuses)).toEqual(new Set([201]));
+      expect(Math.max(...beside)).toBeLessThan(1_000);
+    } finally {
+      await app.close();
+    }
+  });
+});

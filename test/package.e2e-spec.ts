@@ -109,8 +109,9 @@ describe('the package', () => {
     const installed = join(consumer, 'node_modules', manifest.name, 'dist');
     const options = readFileSync(join(installed, 'idempotency.options.d.ts'), 'utf8');
     expect(options).toContain('How long a final outcome is replayed');
-    // Each option of both interfaces stands under a comment.
-    const members = [...options.matchAll(/^ {4}(\w+)\?:/gm)].map(([, name]) => name);
+    // Each option of every interface stands under a comment.
+    const interfaces = options.match(/^export interface [\s\S]*?^}/gm)?.join('\n') ?? '';
+    const members = [...interfaces.matchAll(/^ {4}(\w+)\?:/gm)].map(([, name]) => name);
     expect(members.length).toBeGreaterThan(20);
     for (const name of members) expect(options).toMatch(new RegExp(`\\*/\\n {4}${name}\\?:`));
     const decorator = readFileSync(join(installed, 'decorators/idempotent.decorator.d.ts'), 'utf8');
@@ -128,7 +129,9 @@ describe('the package', () => {
       [
         'AttemptSettledError',
         'CurrentAttempt',
+        'DecisionUnknownError',
         'IDEMPOTENCY_STATUS',
+        'IdempotencyAdmin',
         'Idempotent',
         'IdempotencyConfigurationError',
         'IdempotencyEvents',
@@ -136,7 +139,16 @@ describe('the package', () => {
         'IdempotencyProblem',
         'IdempotencyRecordEntity',
         'InterleavedTransactionError',
+        'JournaledError',
+        'LeaseLostError',
+        'LeaseModeOnlyError',
+        'PhaseOutcomeUnknownError',
+        'RecordInFlightError',
+        'RecordNotFoundError',
+        'RecordStateError',
         'RepeatedHandlerError',
+        'StepNotJournaledError',
+        'StepOrderError',
         'TransactionControlError',
         'UnfinishedWorkError',
         'idempotencyChannel',

@@ -45,7 +45,16 @@ describe('npm start', () => {
     const [program = '', ...args] = command;
     const child = spawn(program, args, {
       cwd: ROOT,
-      env: { ...process.env, NODE_ENV: '', DATABASE_URL: '', DATA_DIR: dataDir, PORT: '0', ...env },
+      env: {
+        ...process.env,
+        NODE_ENV: '',
+        DATABASE_URL: '',
+        DATA_DIR: dataDir,
+        PORT: '0',
+        PROVIDER_PORT: '0',
+        PAYMENT_PROVIDER_URL: '',
+        ...env,
+      },
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
     });
@@ -121,6 +130,45 @@ describe('npm start', () => {
     const replay = await add(await second.url(), key);
     expect([replay.status, replay.text]).toEqual([200, added.text]);
   }, 90_000);
+
+  it.each(['SIGINT', 'SIGKILL'] as const)(
+    'starts the payment provider beside it, which ends with it on %s',
+    async (signal) => {
+      const npm = npmStart();
+      const url = await npm.url();
+      const provider = await until(
+        'the provider is named',
+        () => /payments {2}(http:\S+)/.exec(npm.output())?.[1],
+      );
+      await add(url, randomUUID());
+      const checkout = await send(`${url}/carts/alice/checkout`, {
+        headers: { 'idempotency-key': randomUUID() },
+      });
+      const charges = (await send(`${provider}/charges`, { method: 'GET' })).json<unknown[]>();
+      expect(charges).toHaveLength(1);
+      expect(checkout.status).toBe(201);
+      npm.signalGroup(signal);
+      await npm.exit();
+      await until('the provider is gone', async () =>
+        send(`${provider}/health`, { method: 'GET' }).then(
+          () => false,
+          () => true,
+        ),
+      );
+    },
+    90_000,
+  );
+
+  it('says so when the port of the payment provider is taken, and starts nothing', async () => {
+    const taken = net.createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as net.AddressInfo;
+    const npm = npmStart({ PROVIDER_PORT: String(port) });
+    expect(await npm.exit()).not.toBe(0);
+    expect(npm.output()).toContain(`PROVIDER_PORT is ${port}: that port of 127.0.0.1 is taken`);
+    expect(npm.output()).not.toContain('listening on');
+    taken.close();
+  }, 60_000);
 
   it.each(['SIGINT', 'SIGTERM'] as const)(
     'answers what is in flight, then ends with its database, on %s to the group',

@@ -178,7 +178,10 @@ export interface StagedApp {
   close(): Promise<void>;
 }
 
-type StageOptions = Omit<TestAppOptions, 'databaseUrl'>;
+export interface StageOptions extends Omit<TestAppOptions, 'databaseUrl'> {
+  /** Gives the application another address of its database, as that of a proxy. */
+  readonly through?: (databaseUrl: string) => Promise<string>;
+}
 
 export async function openStage(options: StageOptions): Promise<StagedApp> {
   const database = await createDatabase();
@@ -186,7 +189,7 @@ export async function openStage(options: StageOptions): Promise<StagedApp> {
   await rows(TABLES);
   const started = await startApp({
     ...options,
-    databaseUrl: database.url,
+    databaseUrl: (await options.through?.(database.url)) ?? database.url,
     entities: [LedgerEntry, JournalEntry, ...(options.entities ?? [])],
     imports: [TypeOrmModule.forFeature([LedgerEntry, JournalEntry]), ...(options.imports ?? [])],
     providers: [Stage, ...(options.providers ?? [])],

@@ -12,6 +12,8 @@ export interface TcpProxy {
   readonly port: number;
   /** Arms the next COMMIT; resolves when it has met its fault. */
   faultNextCommit(fault: CommitFault): Promise<void>;
+  /** The same for the next statement with this text, whose answer ends with this command tag. */
+  loseAnswerTo(text: string, tag: string): Promise<void>;
   /** Refuses new connections and cuts the open ones, or accepts them again. */
   setDown(down: boolean): void;
   close(): Promise<void>;
@@ -23,7 +25,7 @@ const COMMIT = Buffer.from('Q\0\0\0\x0bCOMMIT\0', 'latin1');
 /** A TCP proxy in front of PostgreSQL that can lose the answer to a COMMIT. */
 export async function startProxy(target: { host: string; port: number }): Promise<TcpProxy> {
   const sockets = new Set<net.Socket>();
-  let armed: { fault: CommitFault; met: () => void } | undefined;
+  let armed: { fault: CommitFault; statement: Buffer; tag: string; met: () => void } | undefined;
   let down = false;
 
   const server = net.createServer((client) => {
@@ -32,7 +34,7 @@ export async function startProxy(target: { host: string; port: number }): Promis
       return;
     }
     const upstream = net.connect(target.port, target.host);
-    let swallowing: (() => void) | undefined;
+    let swallowing: { tag: string; met: () => void } | undefined;
     const cut = (): void => {
       client.destroy();
       upstream.destroy();
@@ -46,12 +48,12 @@ export async function startProxy(target: { host: string; port: number }): Promis
       });
     }
     client.on('data', (chunk: Buffer) => {
-      const at = armed ? chunk.indexOf(COMMIT) : -1;
+      const at = armed ? chunk.indexOf(armed.statement) : -1;
       if (!armed || at === -1) {
         upstream.write(chunk);
         return;
       }
-      const { fault, met } = armed;
+      const { fault, tag, met } = armed;
       armed = undefined;
       if (fault === 'cut-before') {
         // What stands before it in the same packet is delivered: the record's UPDATE, for one.
@@ -60,7 +62,7 @@ export async function startProxy(target: { host: string; port: number }): Promis
         met();
         return;
       }
-      swallowing = met;
+      swallowing = { tag, met };
       upstream.write(chunk);
     });
     upstream.on('data', (chunk: Buffer) => {
@@ -69,16 +71,19 @@ export async function startProxy(target: { host: string; port: number }): Promis
         return;
       }
       // The tag of the answer: now it is committed, and now nobody hears of it.
-      if (!chunk.includes('COMMIT\0')) return;
+      if (!chunk.includes(`${swallowing.tag}\0`)) return;
       cut();
-      swallowing();
+      swallowing.met();
     });
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   return {
     port: (server.address() as net.AddressInfo).port,
-    faultNextCommit: (fault) => new Promise((met) => (armed = { fault, met })),
+    faultNextCommit: (fault) =>
+      new Promise((met) => (armed = { fault, statement: COMMIT, tag: 'COMMIT', met })),
+    loseAnswerTo: (text, tag) =>
+      new Promise((met) => (armed = { fault: 'swallow-answer', statement: Buffer.from(text), tag, met })),
     setDown: (isDown) => {
       down = isDown;
       if (isDown) for (const socket of sockets) socket.destroy();

@@ -109,9 +109,12 @@ function welcome(url: string, config: CartConfig): void {
       `  docs      ${url}/docs`,
       `  health    ${url}/health`,
       `  database  ${database}`,
+      `  payments  ${config.paymentProviderUrl}`,
       'Add an item; run it twice, and the second answer is a replay of the first:',
       `  curl -i ${url}/carts/alice/items -H 'Idempotency-Key: ${randomUUID()}' \\`,
       `    -H 'Content-Type: application/json' -d '{"itemId":"book","quantity":2}'`,
+      'Then check the cart out: the provider charges once, however often it is run:',
+      `  curl -i -X POST ${url}/carts/alice/checkout -H 'Idempotency-Key: ${randomUUID()}'`,
     ].join('\n'),
   );
 }

@@ -44,7 +44,7 @@ export function listenFailure(error: unknown, port: number, host: string): unkno
   if (code === 'EADDRINUSE') {
     return new ConfigError(
       `PORT is ${port}: that port of ${host} is taken. ` +
-        'Stop what listens there, or choose another: PORT=3001 npm start',
+        'Stop what listens there, or choose another: PORT=3100 npm start',
     );
   }
   if (code === 'EACCES') {

@@ -10,6 +10,7 @@ import {
   type BeforeApplicationShutdown,
 } from '@nestjs/common';
 import { APP_FILTER, APP_INTERCEPTOR, ApplicationConfig, DiscoveryModule } from '@nestjs/core';
+import { IdempotencyAdmin } from './admin/idempotency.admin.js';
 import { IdempotencyProblemFilter } from './http/idempotency-problem.filter.js';
 import { IdempotencyEvents } from './events/idempotency-events.js';
 import { IdempotencyInterceptor } from './http/idempotency.interceptor.js';
@@ -48,10 +49,15 @@ import { RouteRegistry } from './routes/route-registry.js';
       useFactory: (runtime: StartedRuntime) => new IdempotencyInterceptor(runtime),
       inject: [IDEMPOTENCY_RUNTIME],
     },
+    {
+      provide: IdempotencyAdmin,
+      useFactory: ({ admin }: StartedRuntime) => admin,
+      inject: [IDEMPOTENCY_RUNTIME],
+    },
     { provide: APP_INTERCEPTOR, useExisting: IdempotencyInterceptor },
     { provide: APP_FILTER, useClass: IdempotencyProblemFilter },
   ],
-  exports: [IdempotencyEvents],
+  exports: [IdempotencyEvents, IdempotencyAdmin],
 })
 export class IdempotencyModule
   extends ConfigurableModuleClass

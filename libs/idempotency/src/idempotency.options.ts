@@ -40,7 +40,7 @@ export interface IdempotentOptions {
    * Lease mode: how long the right to run lasts without a heartbeat, which comes three times in it. A process that is
    * frozen or cut off for longer loses the record to the next attempt. Too short: busy processes lose theirs. Too long:
    * the key of a process that died stays in flight for that long. From 100 ms to `maxRuntime`.
-   * @default '30s', or `maxRuntime` where that is shorter
+   * @default the shorter of `30s` and `maxRuntime`
    */
   leaseTtl?: Duration;
 
@@ -198,7 +198,7 @@ export interface CompleterOptions {
   restore?: RestoreRequest;
 }
 
-/** See {@link CompleterOptions.restore}. What it throws leaves the record abandoned. */
+/** Puts back on a stored request what was not stored. What it throws leaves the record abandoned. */
 export type RestoreRequest = (
   request: IdempotentRequest & { user?: unknown },
   record: { readonly scope: string; readonly key: string },

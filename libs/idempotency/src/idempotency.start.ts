@@ -1,6 +1,7 @@
 import { type FactoryProvider, Logger } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
 import { AbandonedRecordCompleter } from './completer/abandoned-record.completer.js';
+import { IdempotencyAdmin } from './admin/idempotency.admin.js';
 import { IdempotencyEngine } from './engine/idempotency.engine.js';
 import { InFlightRegistry } from './engine/in-flight.registry.js';
 import { LeaseEngine } from './engine/lease.engine.js';
@@ -9,6 +10,8 @@ import { IdempotencyConfigurationError } from './errors/configuration.error.js';
 import { EventLog } from './events/event-log.js';
 import type { IdempotencyEvent } from './events/idempotency-event.js';
 import { IdempotencyEvents } from './events/idempotency-events.js';
+import { keyHash } from './http/key-hash.js';
+import { isNeverReplayed } from './http/replay-headers.js';
 import { RequestIdentityReader } from './http/request-identity.js';
 import { stepErrors } from './http/step-error.js';
 import { IDEMPOTENCY_DATA_SOURCE, MODULE_OPTIONS_TOKEN } from './idempotency.module-definition.js';
@@ -19,6 +22,7 @@ import { checkNames, type ModuleSettings, resolveModule, resolveRoute } from './
 import { RouteCaller } from './routes/route-caller.js';
 import { RouteRegistry } from './routes/route-registry.js';
 import { Sealer } from './sealing/sealer.js';
+import { AdminStore } from './store/admin.store.js';
 import { connectionsOf, poolSizeOf } from './store/data-source.connections.js';
 import { IdempotencyStore } from './store/idempotency.store.js';
 import { LeaseStore } from './store/lease.store.js';
@@ -27,12 +31,14 @@ import { checkServer, type ServerFacts } from './store/server-check.js';
 import { type ConnectionSource, openSession, type Session } from './store/session.js';
 import { quoteTable } from './store/table-name.js';
 import type { AfterCommit } from './transaction/after-commit.js';
+import { downstreamKeyOf } from './transaction/downstream-key.js';
 import { joinDataSource } from './transaction/join-data-source.js';
 
 /** The runtime with what only the module needs. */
 export interface StartedRuntime extends IdempotencyRuntime {
   readonly leaseEngine: LeaseEngine;
   readonly leases: LeaseStore;
+  readonly admin: IdempotencyAdmin;
   readonly reaper: ExpiredRecordReaper;
   /** `undefined`: off. */
   readonly completer: AbandonedRecordCompleter | undefined;
@@ -124,6 +130,15 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
           acquireTimeoutMs,
           settings: settings.completer,
         }),
+      admin: new IdempotencyAdmin({
+        store: new AdminStore(store),
+        namespace: settings.namespace,
+        timeoutMs: acquireTimeoutMs,
+        hashOf: keyHash,
+        downstreamKeyOf,
+        isNeverReplayed,
+        emit,
+      }),
       reaper: new ExpiredRecordReaper(store, { intervalMs, batch, acquireTimeoutMs }, emit),
       warnings: [...facts.warnings, ...isolationWarning(dataSource)],
       routes,

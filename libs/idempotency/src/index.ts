@@ -40,6 +40,28 @@ export {
 export { IdempotencyEvents, idempotencyChannel } from './events/idempotency-events.js';
 export type { IdempotencyEvent, IdempotencyEventType } from './events/idempotency-event.js';
 
+export { IdempotencyAdmin } from './admin/idempotency.admin.js';
+export type { Decision, ReleaseDecision } from './admin/decision.js';
+export type { GivenAnswer } from './admin/given-answer.js';
+export type { RecordFilter, RecordPage } from './admin/record-filter.js';
+export type { RecordReference } from './admin/record-reference.js';
+export {
+  DecisionUnknownError,
+  RecordInFlightError,
+  RecordNotFoundError,
+  RecordStateError,
+} from './admin/admin.errors.js';
+export type {
+  DecisionAction,
+  JournaledEntry,
+  JournaledResult,
+  RecordDetails,
+  RecordedDecision,
+  RecordedResponse,
+  RecordState,
+  RecordSummary,
+} from './store/record-details.js';
+
 export { IDEMPOTENCY_STATUS, type IdempotencyErrorCode } from './errors/idempotency-error-code.js';
 export { IdempotencyProblem, type IdempotencyProblemBody } from './errors/idempotency.problem.js';
 export { IdempotencyConfigurationError } from './errors/configuration.error.js';

@@ -126,7 +126,8 @@ export function resolveRoute(options: IdempotentOptions): RoutePlan {
     max: MAX_TIMER_MS,
   });
   check(
-    leaseMs <= maxRuntimeMs,
+    // One for all routes may be longer than an attempt of transaction mode, which has none.
+    leaseMs <= maxRuntimeMs || value('mode') === 'transaction',
     'leaseTtl',
     options.leaseTtl,
     `use at most maxRuntime (${maxRuntimeMs} ms): no attempt runs for longer`,

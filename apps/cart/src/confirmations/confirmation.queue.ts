@@ -3,7 +3,7 @@ import type pg from 'pg';
 import PgBoss from 'pg-boss';
 import type { EntityManager } from 'typeorm';
 import { CONFIRMATIONS_OPTIONS, type ConfirmationsOptions } from './confirmations.options.js';
-import { inTransactionOf, onPool, queuePool } from './queue-connections.js';
+import { inTransactionOf, onPool, oneAtATime, queuePool } from './queue-connections.js';
 
 const QUEUE = 'order-confirmation';
 
@@ -35,15 +35,20 @@ export class ConfirmationQueue implements OnModuleInit, OnApplicationShutdown {
     this.#boss.on('error', warn);
   }
 
-  /** Makes pg-boss's schema and the queue where they are missing, under its advisory lock. */
+  /**
+   * Makes pg-boss's schema and the queue where they are missing, one instance at a time: two that make the queue's table at
+   * once would fail each other's start.
+   */
   async onModuleInit(): Promise<void> {
-    await this.#boss.start();
-    await this.#boss.createQueue(QUEUE, {
-      name: QUEUE,
-      retryLimit: 10,
-      retryDelay: 1,
-      retryBackoff: true,
-      expireInSeconds: 60,
+    await oneAtATime(this.pool, async () => {
+      await this.#boss.start();
+      await this.#boss.createQueue(QUEUE, {
+        name: QUEUE,
+        retryLimit: 10,
+        retryDelay: 1,
+        retryBackoff: true,
+        expireInSeconds: 60,
+      });
     });
   }
 

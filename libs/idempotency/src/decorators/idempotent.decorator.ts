@@ -25,11 +25,11 @@ export function Idempotent(options: IdempotentOptions = {}): MethodDecorator & C
   return SetMetadata(IDEMPOTENT_METADATA, options);
 }
 
-/** `ttl` is compared with `maxRuntime`, which may come from elsewhere. */
+/** `ttl` and `leaseTtl` are compared with `maxRuntime`, which may come from elsewhere. */
 function withoutTimes(options: IdempotentOptions): IdempotentOptions {
   return {
     ...options,
     ttl: options.ttl ?? '36500d',
-    maxRuntime: options.maxRuntime ?? 1,
+    maxRuntime: options.maxRuntime ?? options.leaseTtl ?? 1,
   };
 }

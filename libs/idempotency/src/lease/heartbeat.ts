@@ -21,6 +21,7 @@ export class Heartbeat {
   #isLost = false;
   /** While a phase holds the record's row: its lock is the proof, and a renewal would wait for it. */
   #holds = 0;
+  #pending: Promise<unknown> = Promise.resolve();
 
   constructor(
     private readonly parts: HeartbeatParts,
@@ -56,9 +57,10 @@ export class Heartbeat {
     this.parts.onLost();
   }
 
-  /** Keeps renewals back until the returned function is called. */
-  hold(): () => void {
+  /** Keeps renewals back, once the one under way is answered, until the returned function is called. */
+  async hold(): Promise<() => void> {
     this.#holds++;
+    await this.#pending;
     let held = true;
     return () => {
       if (!held) return;
@@ -78,7 +80,9 @@ export class Heartbeat {
     if (this.#isLost) return false;
     const sentAt = performance.now();
     failpoint('heartbeat-due');
-    const ours = await this.parts.renew();
+    const renewing = this.parts.renew();
+    this.#pending = renewing.catch(() => undefined);
+    const ours = await renewing;
     failpoint('heartbeat-done');
     if (ours) this.renewed(sentAt);
     else this.lost();

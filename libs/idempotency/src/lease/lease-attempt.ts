@@ -162,7 +162,7 @@ export class LeaseAttempt implements RunningAttempt {
       this.#inTurn(async () => {
         await this.#assertHeld();
         const { heartbeat } = this.parts;
-        const letGo = heartbeat.hold();
+        const letGo = await heartbeat.hold();
         const sentAt = performance.now();
         const phase: OpenPhase = { attempt: this, transaction: undefined };
         const onOpen = (transaction: TransactionAttempt): void => void (phase.transaction = transaction);

@@ -23,7 +23,7 @@ export class EmbeddedPostgresInUseError extends Error {
       `The embedded PostgreSQL in ${dataDir} is already in use by process ${pid}` +
         (port === undefined ? ', which is still starting it.' : `; it listens on 127.0.0.1:${port}.`) +
         '\nStop that process, or let several instances share one database through DATABASE_URL:\n' +
-        `  DATABASE_URL="$(cat '${join(dataDir, 'url')}')" PORT=3001 npm start`,
+        `  DATABASE_URL="$(cat '${join(dataDir, 'url')}')" PORT=3100 npm start`,
     );
   }
 }

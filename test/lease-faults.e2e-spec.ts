@@ -1,0 +1,426 @@
+import { HttpException } from '@nestjs/common';
+import {
+  Idempotent,
+  IdempotencyEvents,
+  type IdempotencyEvent,
+  type IdempotentOptions,
+} from 'nestjs-pg-idempotency';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { openStage, outline, problemCode, type Scene, scripted, type StagedApp } from './support/stage.js';
+import { startProxy, type TcpProxy } from './support/tcp-proxy.js';
+import { deferred } from './support/until.js';
+
+const lease = (options: IdempotentOptions = {}): MethodDecorator =>
+  Idempotent({ mode: 'lease', scope: false, ...options });
+
+describe.each([{ pipeline: true }, { pipeline: false }])(
+  'lease mode under faults (pipeline: $pipeline)',
+  ({ pipeline }) => {
+    let app: StagedApp;
+    let proxy: TcpProxy;
+    let events: IdempotencyEvent[];
+
+    beforeAll(async () => {
+      app = await openStage({
+        pipeline,
+        poolSize: 5,
+        controllers: [
+          scripted('lease', lease()),
+          scripted('short', lease({ leaseTtl: 300 })),
+          scripted('waiting', lease({ onInFlight: 'wait', waitTimeout: '20s' })),
+        ],
+        through: async (databaseUrl) => {
+          const url = new URL(databaseUrl);
+          proxy = await startProxy({ host: url.hostname, port: Number(url.port) });
+          url.port = String(proxy.port);
+          return url.href;
+        },
+      });
+      app.app.get(IdempotencyEvents).events.subscribe((event) => events.push(event));
+    });
+    afterAll(async () => {
+      await app.close();
+      await proxy.close();
+    });
+    beforeEach(() => void (events = []));
+    afterEach(() => app.quiet());
+
+    const journal = async (label: string): Promise<string[]> =>
+      (
+        await app.rows<{ name: string }>(
+          `SELECT s.name FROM idempotency_steps s JOIN idempotency_keys k USING (key_hash)
+            WHERE k.key = $1 ORDER BY position`,
+          [label],
+        )
+      ).map(({ name }) => name);
+    const eventTypes = (): string[] => events.map(({ type }) => type);
+
+    it('answers 201 when the answer to the completing statement was lost, and a retry replays it', async () => {
+      const label = app.play(async ({ write }: Scene) => {
+        await write();
+        return 'done';
+      });
+      const met = proxy.loseAnswerTo('response_status = $6', 'UPDATE 1');
+      const first = await app.postTo('lease', label);
+      await met;
+      const second = await app.postTo('lease', label);
+      expect(await app.effects(label)).toBe(1);
+      expect(await app.record(label)).toMatchObject({ status: 'completed', attempt: 1 });
+      expect([outline(first), outline(second)]).toEqual([
+        { status: 201, text: 'done' },
+        { status: 200, text: 'done' },
+      ]);
+      expect(eventTypes()).not.toContain('lease-lost');
+    });
+
+    it('goes on behind a phase whose COMMIT was carried out and not answered', async () => {
+      const label = app.play(async ({ attempt, write }: Scene) => {
+        const value = await attempt.phase('reserve', async () => {
+          await write('reserved');
+          return 7;
+        });
+        return { value };
+      });
+      const met = proxy.faultNextCommit('swallow-answer');
+      const first = await app.postTo('lease', label);
+      await met;
+      expect(await app.notes(label)).toEqual(['reserved']);
+      expect(await journal(label)).toEqual(['reserve']);
+      expect(outline(first)).toEqual({ status: 201, text: '{"value":7}' });
+    });
+
+    it('knows that a phase is not done whose COMMIT did not arrive, and does it again with the retry', async () => {
+      const label = app.play(async ({ attempt, write, run }: Scene) => {
+        await attempt.phase('reserve', () => write(`run ${run}`));
+        return 'done';
+      });
+      const met = proxy.faultNextCommit('cut-before');
+      const first = await app.postTo('lease', label);
+      await met;
+      const notes = await app.notes(label);
+      const second = await app.postTo('lease', label);
+      expect(notes).toEqual([]);
+      expect(await app.notes(label)).toEqual(['run 2']);
+      expect([first.status, second.status]).toEqual([500, 201]);
+    });
+
+    it('journals a step that was done while the database was away, and does not do it again', async () => {
+      let charges = 0;
+      const label = app.play(async ({ attempt }: Scene) => {
+        const charge = await attempt.step('charge', () => {
+          charges++;
+          proxy.setDown(true);
+          setTimeout(() => proxy.setDown(false), 300);
+          return { charged: charges };
+        });
+        return charge;
+      });
+      const first = await app.postTo('lease', label);
+      expect(charges).toBe(1);
+      expect(await journal(label)).toEqual(['charge']);
+      expect(outline(first)).toEqual({ status: 201, text: '{"charged":1}' });
+    });
+
+    it('journals a step once when the answer to its entry was lost', async () => {
+      let charges = 0;
+      const label = app.play(({ attempt }: Scene) => attempt.step('charge', () => ++charges));
+      const met = proxy.loseAnswerTo('AS fenced FROM fenced', 'SELECT 1');
+      const first = await app.postTo('lease', label);
+      await met;
+      expect(charges).toBe(1);
+      expect(await journal(label)).toEqual(['charge']);
+      expect(outline(first)).toEqual({ status: 201, text: '1' });
+    });
+
+    it('rolls a phase back whose backend is terminated, and runs it again with the retry', async () => {
+      const label = app.play(async ({ attempt, write, run }: Scene) =>
+        attempt.phase('reserve', async () => {
+          await write(`run ${run}`);
+          if (run === 1) {
+            await app.rows(
+              `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND state = 'idle in transaction'`,
+            );
+          }
+          await write(`run ${run}, later`);
+          return run;
+        }),
+      );
+      const first = await app.postTo('lease', label);
+      const second = await app.postTo('lease', label);
+      expect(await app.notes(label)).toEqual(['run 2', 'run 2, later']);
+      expect([first.status, outline(second)]).toEqual([500, { status: 201, text: '2' }]);
+    });
+
+    /** Another process takes the record over and, with an answer, completes it. */
+    const takeOver = (label: string, answer?: string): Promise<unknown> =>
+      app.rows(
+        answer === undefined
+          ? `UPDATE idempotency_keys SET attempt = attempt + 1, lease_until = clock_timestamp() + interval '1 minute'
+              WHERE key = $1 AND $2::text IS NULL`
+          : `UPDATE idempotency_keys SET attempt = attempt + 1, lease_until = NULL, status = 'completed',
+                    response_status = 201, response_headers = '{"content-type":"text/plain"}', response_body = $2::bytea
+              WHERE key = $1`,
+        [label, answer ?? null],
+      );
+
+    it('answers from the record when another attempt has taken it and completed it, and changes nothing', async () => {
+      let signal: AbortSignal | undefined;
+      const label = app.play(async ({ attempt }: Scene) => {
+        ({ signal } = attempt);
+        await takeOver(label, 'the other one');
+        return 'the late one';
+      });
+      const first = await app.postTo('lease', label);
+      const record = await app.record(label);
+      expect(record).toMatchObject({ status: 'completed', attempt: 2 });
+      expect(record.response_body?.toString()).toBe('the other one');
+      expect(outline(first)).toEqual({ status: 200, text: 'the other one' });
+      expect(first.headers['idempotent-replayed']).toBe('true');
+      expect(eventTypes()).toContain('lease-lost');
+      expect(eventTypes()).not.toContain('completed');
+      expect(signal?.aborted).toBe(true);
+    });
+
+    it('answers 409 when the other attempt is still running', async () => {
+      const label = app.play(async () => {
+        await takeOver(label);
+        return 'the late one';
+      });
+      const first = await app.postTo('lease', label);
+      expect(await app.record(label)).toMatchObject({ status: 'pending', attempt: 2 });
+      expect(problemCode(first)).toBe('IDEMPOTENCY_KEY_IN_USE');
+    });
+
+    it('notices by its heartbeat that the lease is lost, and begins no step or phase any more', async () => {
+      const done: string[] = [];
+      const label = app.play(async ({ attempt, write }: Scene) => {
+        await attempt.step('first', () => done.push('first'));
+        await takeOver(label, 'the other one');
+        await new Promise((resolve) => attempt.signal.addEventListener('abort', resolve));
+        const errors: string[] = [];
+        await attempt
+          .step('second', () => done.push('second'))
+          .catch((error: Error) => errors.push(error.name));
+        await attempt.phase('third', () => write()).catch((error: Error) => errors.push(error.name));
+        done.push(...errors);
+        return 'the late one';
+      });
+      const first = await app.postTo('short', label);
+      expect(await app.effects(label)).toBe(0);
+      expect(done).toEqual(['first', 'LeaseLostError', 'LeaseLostError']);
+      expect(outline(first)).toEqual({ status: 200, text: 'the other one' });
+      expect(eventTypes().filter((type) => type === 'lease-lost')).toHaveLength(1);
+    });
+
+    it('does not journal the step that was running when the lease was lost, and rolls the phase back', async () => {
+      const errors: string[] = [];
+      const label = app.play(async ({ attempt, write }: Scene) => {
+        await attempt
+          .step('charge', () => takeOver(label, 'the other one'))
+          .catch((error: Error) => errors.push(error.name));
+        await attempt.phase('confirm', () => write()).catch((error: Error) => errors.push(error.name));
+        return 'the late one';
+      });
+      const first = await app.postTo('lease', label);
+      expect(await journal(label)).toEqual([]);
+      expect(await app.effects(label)).toBe(0);
+      expect(errors).toEqual(['LeaseLostError', 'LeaseLostError']);
+      expect(outline(first)).toEqual({ status: 200, text: 'the other one' });
+    });
+
+    it('waits for an attempt of another process without holding a connection, and replays its answer', async () => {
+      const label = app.play(() => 'the first one');
+      await app.postTo('waiting', label);
+      // The same record, as another process would hold it.
+      await app.rows(
+        `UPDATE idempotency_keys SET status = 'pending', response_status = NULL, response_body = NULL,
+                lease_until = clock_timestamp() + interval '1 minute' WHERE key = $1`,
+        [label],
+      );
+      let answered = 0;
+      const waiting = Array.from({ length: 20 }, () =>
+        app.postTo('waiting', label).finally(() => answered++),
+      );
+      await app.quiet();
+      expect(answered).toBe(0);
+      await takeOver(label, 'the other one');
+      const answers = await Promise.all(waiting);
+      expect(new Set(answers.map(({ status, text }) => `${status} ${text}`))).toEqual(
+        new Set(['200 the other one']),
+      );
+      expect(app.stage.runs(label)).toBe(1);
+    });
+  },
+);
+
+describe('steps and phases', () => {
+  let app: StagedApp;
+
+  beforeAll(async () => {
+    app = await openStage({ controllers: [scripted('lease', lease())] });
+  });
+  afterAll(() => app.close());
+  afterEach(() => app.quiet());
+
+  const lastError = async (label: string): Promise<string | null> => (await app.record(label)).last_error;
+
+  it('refuse a name that was used already', async () => {
+    const label = app.play(async ({ attempt }: Scene) => {
+      await attempt.step('charge', () => 1);
+      await attempt.phase('charge', () => 2);
+    });
+    const answer = await app.postTo('lease', label);
+    expect(await lastError(label)).toContain(
+      'StepOrderError: POST /lease/:label: the name "charge" was used twice',
+    );
+    expect(answer.status).toBe(500);
+  });
+
+  it.each<[string, (scene: Scene) => Promise<unknown>, string]>([
+    [
+      'another order',
+      async ({ attempt, run }) => {
+        const names = run === 1 ? ['reserve', 'charge'] : ['charge', 'reserve'];
+        for (const name of names) await attempt.step(name, () => run);
+        throw new Error('not yet');
+      },
+      'step "charge" is number 1 now, and was number 2 when it was done',
+    ],
+    [
+      'another name in its place',
+      async ({ attempt, run }) => {
+        await attempt.step(run === 1 ? 'reserve' : 'hold', () => run);
+        throw new Error('not yet');
+      },
+      'step "hold" stands where attempt 1 did the step "reserve"',
+    ],
+    [
+      'a phase that was a step',
+      async ({ attempt, run }) => {
+        await (run === 1 ? attempt.step('reserve', () => run) : attempt.phase('reserve', () => run));
+        throw new Error('not yet');
+      },
+      '"reserve" is a phase now, and was a step when it was done',
+    ],
+    [
+      'an end before something that was done',
+      async ({ attempt, run }) => {
+        if (run === 1) await attempt.step('charge', () => run);
+        if (run === 1) throw new Error('not yet');
+        return 'nothing to pay';
+      },
+      'the handler ended without step "charge" (attempt 1), which was done before',
+    ],
+  ])('refuse %s than the journal has, and record no answer', async (_, script, fault) => {
+    const label = app.play(script);
+    await app.postTo('lease', label);
+    const second = await app.postTo('lease', label);
+    expect(await app.record(label)).toMatchObject({ status: 'pending', attempt: 2 });
+    expect(await lastError(label)).toContain(fault);
+    expect(second.status).toBe(500);
+  });
+
+  it('refuse one inside a phase', async () => {
+    const label = app.play(async ({ attempt, write }: Scene) =>
+      attempt.phase('outer', async () => {
+        await write();
+        await attempt.step('inner', () => 1);
+      }),
+    );
+    await app.postTo('lease', label);
+    expect(await app.effects(label)).toBe(0);
+    expect(await lastError(label)).toContain('the step "inner" was begun inside a phase');
+  });
+
+  it('record no answer while one is still running', async () => {
+    const gate = deferred();
+    const label = app.play(({ attempt, run }: Scene) => {
+      if (run === 1) void attempt.step('charge', () => gate.promise).catch(() => undefined);
+      return 'done';
+    });
+    const first = await app.postTo('lease', label);
+    expect(await app.record(label)).toMatchObject({ status: 'error' });
+    expect(await lastError(label)).toContain('UnfinishedWorkError');
+    gate.resolve();
+    expect(first.status).toBe(500);
+    expect((await app.postTo('lease', label)).status).toBe(201);
+  });
+
+  it('give back what they came to in the same form the first time and later', async () => {
+    const results: unknown[] = [];
+    const label = app.play(async ({ attempt, run }: Scene) => {
+      results.push([
+        await attempt.step('json', () => ({ at: new Date(0), missing: undefined, list: [1, null, 'x'] })),
+        await attempt.step('bytes', () => Buffer.from([0, 255])),
+        await attempt.step('nothing', () => undefined),
+        await attempt.phase('null', () => null),
+      ]);
+      if (run === 1) throw new Error('not yet');
+      return 'done';
+    });
+    await app.postTo('lease', label);
+    await app.postTo('lease', label);
+    expect(results[0]).toEqual([
+      { at: '1970-01-01T00:00:00.000Z', list: [1, null, 'x'] },
+      Buffer.from([0, 255]),
+      undefined,
+      null,
+    ]);
+    expect(results[1]).toEqual(results[0]);
+  });
+
+  it('fail on a result that cannot be journaled, and leave the step to be run again', async () => {
+    const label = app.play(async ({ attempt }: Scene) => {
+      await attempt.step('big', () => 1n as unknown as number);
+    });
+    const answer = await app.postTo('lease', label);
+    expect(await lastError(label)).toContain(
+      'StepNotJournaledError: The step "big" of POST /lease/:label is done',
+    );
+    expect(answer.status).toBe(500);
+  });
+
+  it('throw a final error again in every attempt, without running the step again', async () => {
+    let calls = 0;
+    const thrown: unknown[] = [];
+    const label = app.play(async ({ attempt, run }: Scene) => {
+      const isFinal = (error: unknown): boolean => error instanceof HttpException;
+      try {
+        await attempt.step(
+          'charge',
+          () => {
+            calls++;
+            throw new HttpException({ declined: 'card' }, 402);
+          },
+          { isFinal },
+        );
+      } catch (error) {
+        thrown.push([(error as HttpException).getStatus(), (error as HttpException).getResponse()]);
+        if (run === 2) throw error;
+      }
+      throw new Error('not yet');
+    });
+    await app.postTo('lease', label);
+    const second = await app.postTo('lease', label);
+    expect(calls).toBe(1);
+    expect(thrown).toEqual([
+      [402, { declined: 'card' }],
+      [402, { declined: 'card' }],
+    ]);
+    expect(outline(second)).toEqual({ status: 402, text: '{"declined":"card"}' });
+  });
+
+  it('hand out one downstream key per record and name, the same in every attempt', async () => {
+    const keys: string[] = [];
+    const script = async ({ attempt, run }: Scene): Promise<string> => {
+      keys.push(attempt.downstreamKey('charge'), attempt.downstreamKey('refund'));
+      if (run === 1) throw new Error('not yet');
+      return 'done';
+    };
+    const [one, two] = [app.play(script), app.play(script)];
+    for (const label of [one, one, two]) await app.postTo('lease', label);
+    expect(keys.slice(0, 2)).toEqual(keys.slice(2, 4));
+    expect(new Set(keys).size).toBe(4);
+  });
+});
