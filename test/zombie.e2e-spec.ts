@@ -127,6 +127,39 @@ describe('a process that stands still for three leases while it checks out', () 
     });
   });
 
+  describe.concurrent('changes nothing when it goes on while another attempt has the record', () => {
+    it.each([
+      { name: 'after the charge, before it is journaled', stopAt: 'step-done' },
+      { name: 'before the transaction that confirms', stopAt: 'phase-begins#2' },
+      { name: 'after the handler', stopAt: 'handler-returned' },
+    ] as const)('frozen $name', async ({ stopAt }) => {
+      const [zombie, heir] = await Promise.all([
+        shop.start({ stopAt, stopUntil: 'SIGCONT' }),
+        shop.start({ stopAt: 'after-claim', stopUntil: 'SIGCONT' }),
+      ]);
+      const purchase = await shop.fill(survivor);
+      const late = shop.checkout(zombie, purchase);
+      await zombie.reached();
+      // It stands still too, so that nothing but the zombie could change anything.
+      const inherited = shop.insist(heir, purchase);
+      await heir.reached();
+      const before = await shop.rows(purchase);
+      zombie.signal('SIGCONT');
+      const lateAnswer = await late;
+      await zombie.end('SIGTERM');
+      const after = await shop.rows(purchase);
+      heir.signal('SIGCONT');
+      const answer = await inherited;
+
+      expect(after).toEqual(before);
+      const trace = await shop.trace(purchase);
+      expectBoughtOnce(trace, purchase);
+      expect(trace.record).toEqual({ status: 'completed', attempt: 2 });
+      expect([lateAnswer.status, answer.status]).toEqual([409, 201]);
+      expect(lateAnswer.json()).toMatchObject({ code: 'IDEMPOTENCY_KEY_IN_USE' });
+    });
+  });
+
   describe('while the provider takes its time', () => {
     const env = { LEASE_TTL: `${LONG_LEASE_MS}ms` };
     const overtaken = {
