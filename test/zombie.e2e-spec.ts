@@ -135,7 +135,8 @@ describe('a process that stands still for three leases while it checks out', () 
     ] as const)('frozen $name', async ({ stopAt }) => {
       const [zombie, heir] = await Promise.all([
         shop.start({ stopAt, stopUntil: 'SIGCONT' }),
-        shop.start({ stopAt: 'after-claim', stopUntil: 'SIGCONT' }),
+        // With a lease that outlasts its standing still.
+        shop.start({ stopAt: 'after-claim', stopUntil: 'SIGCONT', env: { LEASE_TTL: '20s' } }),
       ]);
       const purchase = await shop.fill(survivor);
       const late = shop.checkout(zombie, purchase);
@@ -158,6 +159,41 @@ describe('a process that stands still for three leases while it checks out', () 
       expect([lateAnswer.status, answer.status]).toEqual([409, 201]);
       expect(lateAnswer.json()).toMatchObject({ code: 'IDEMPOTENCY_KEY_IN_USE' });
     });
+  });
+
+  it('does not tell its client to wait for a person when the attempt that has the record may be overtaken too', async () => {
+    const [zombie, heir] = await Promise.all([
+      shop.start({ stopAt: 'step-done', stopUntil: 'SIGCONT' }),
+      shop.start({ stopAt: 'after-claim' }),
+    ]);
+    const purchase = await shop.fill(survivor);
+    const late = shop.checkout(zombie, purchase);
+    await zombie.reached();
+    const lost = shop.insist(heir, purchase).catch(() => 'lost');
+    await heir.reached();
+    await heir.end('SIGKILL');
+    expect(await lost).toBe('lost');
+    await until('the lease is over', async () => {
+      const over = await shop.database.rows(
+        'SELECT FROM idempotency_keys WHERE key = $1 AND attempt = 2 AND lease_until <= clock_timestamp()',
+        [purchase.key],
+      );
+      return over.length > 0;
+    });
+    const before = await shop.rows(purchase);
+    zombie.signal('SIGCONT');
+    const lateAnswer = await late;
+    expect(await shop.rows(purchase)).toEqual(before);
+    const answer = await shop.insist(survivor, purchase);
+    const trace = await shop.trace(purchase);
+    expectBoughtOnce(trace, purchase);
+    expect(trace.record).toEqual({ status: 'completed', attempt: 3 });
+    expect(lateAnswer.json()).toMatchObject({
+      status: 503,
+      code: 'IDEMPOTENCY_OUTCOME_UNKNOWN',
+      detail: expect.stringMatching(/^Whether the request took effect is not known yet/) as string,
+    });
+    expect(answer.status).toBe(201);
   });
 
   describe('while the provider takes its time', () => {

@@ -66,7 +66,7 @@ async function claimOrRead(
       if (claim === 'conflict') continue;
       if (claim.kind === 'claimed') return { ...claim, sentAt };
       // Its lease has run out since the claim looked, or somebody holds its row: nothing is undecided yet.
-      if (isFree(claim.record, policy)) continue;
+      if (mayBeTaken(claim.record, policy)) continue;
       const answer = conclude(claim.record);
       if (answer !== 'again') return answer;
     }
@@ -77,8 +77,8 @@ async function claimOrRead(
   }
 }
 
-/** Whether a claim may take the record over. */
-function isFree(record: ReadRecord, { onAbandoned, maxAttempts }: AttemptPolicy): boolean {
+/** Whether the next claim may take the record over: nobody needs to decide about it. */
+export function mayBeTaken(record: ReadRecord, { onAbandoned, maxAttempts }: AttemptPolicy): boolean {
   return record.state === 'unowned' && onAbandoned === 'retry' && record.abandoned + 1 < maxAttempts;
 }
 
