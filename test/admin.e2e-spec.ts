@@ -332,11 +332,23 @@ describe.each([
         return { label, thaw: () => gate.resolve(), ended: ended.promise };
       };
 
+      /** A renewal that was under way when maxRuntime was over may have come late, and holds for one more lease. */
+      const decide = (decision: () => Promise<void>): Promise<unknown> =>
+        until('the record is not in flight', () =>
+          decision().then(
+            () => true,
+            (error: unknown) => {
+              if (error instanceof RecordInFlightError) return false;
+              throw error;
+            },
+          ),
+        );
+
       it.each([true, false])(
         'changes nothing about a completion (journaled before: %s)',
         async (journaled) => {
           const { label, thaw, ended } = await frozen(journaled);
-          await admin.complete({ key: label }, { status: 200, body: 'decided' }, ada);
+          await decide(() => admin.complete({ key: label }, { status: 200, body: 'decided' }, ada));
           const decided = await app.record(label);
           thaw();
           expect(await ended).toMatchObject({ name: 'LeaseLostError' });
@@ -351,7 +363,7 @@ describe.each([
         'changes nothing about a release (journal: %s)',
         async (journal) => {
           const { label, thaw, ended } = await frozen(false);
-          await admin.release({ key: label }, { ...ada, journal });
+          await decide(() => admin.release({ key: label }, { ...ada, journal }));
           const decided = await app.record(label);
           thaw();
           expect(await ended).toMatchObject({ name: 'LeaseLostError' });

@@ -8,7 +8,7 @@ import {
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openStage, outline, problemCode, type Scene, scripted, type StagedApp } from './support/stage.js';
 import { startProxy, type TcpProxy } from './support/tcp-proxy.js';
-import { deferred } from './support/until.js';
+import { deferred, until } from './support/until.js';
 
 const lease = (options: IdempotentOptions = {}): MethodDecorator =>
   Idempotent({ mode: 'lease', scope: false, ...options });
@@ -330,21 +330,68 @@ describe('steps and phases', () => {
     );
     await app.postTo('lease', label);
     expect(await app.effects(label)).toBe(0);
-    expect(await lastError(label)).toContain('the step "inner" was begun inside a phase');
+    expect(await lastError(label)).toContain('the step "inner" was begun inside the phase "outer"');
   });
 
-  it('record no answer while one is still running', async () => {
+  it('refuse one inside a step', async () => {
+    const label = app.play(async ({ attempt }: Scene) =>
+      attempt.step('outer', () => attempt.step('inner', () => 1)),
+    );
+    await app.postTo('lease', label);
+    expect(await lastError(label)).toContain('the step "inner" was begun inside the step "outer"');
+  });
+
+  it('record no answer of a handler that did not wait for one, and let nobody begin before it has ended', async () => {
     const gate = deferred();
+    const charges: number[] = [];
     const label = app.play(({ attempt, run }: Scene) => {
-      if (run === 1) void attempt.step('charge', () => gate.promise).catch(() => undefined);
-      return 'done';
+      const charging = attempt.step('charge', async () => {
+        charges.push(run);
+        await gate.promise;
+        return run;
+      });
+      return run === 1 ? 'done' : charging;
     });
-    const first = await app.postTo('lease', label);
-    expect(await app.record(label)).toMatchObject({ status: 'error' });
-    expect(await lastError(label)).toContain('UnfinishedWorkError');
+    const first = app.postTo('lease', label);
+    await until('the step runs', () => charges.length === 1);
+    const meanwhile = await app.postTo('lease', label);
     gate.resolve();
-    expect(first.status).toBe(500);
-    expect((await app.postTo('lease', label)).status).toBe(201);
+    const { status } = await first;
+    const second = await app.postTo('lease', label);
+    expect(charges).toEqual([1]);
+    expect(await app.record(label)).toMatchObject({ status: 'completed', attempt: 2 });
+    expect(await lastError(label)).toBeNull();
+    expect([meanwhile.status, status, outline(second)]).toEqual([409, 500, { status: 201, text: '1' }]);
+  });
+
+  it('are waited for when another one beside them has failed, so that what they came to is kept', async () => {
+    const gate = deferred();
+    const charges: string[] = [];
+    const label = app.play(async ({ attempt, run }: Scene) =>
+      Promise.all([
+        attempt.step('charge', async () => {
+          charges.push('charge');
+          await gate.promise;
+          return 'charged';
+        }),
+        attempt.step('notify', () => {
+          charges.push('notify');
+          if (run === 1) throw new Error('not yet');
+          return 'notified';
+        }),
+      ]),
+    );
+    const first = app.postTo('lease', label);
+    await until('both have begun', () => charges.length === 2);
+    const meanwhile = await app.postTo('lease', label);
+    gate.resolve();
+    expect((await first).status).toBe(500);
+    const second = await app.postTo('lease', label);
+    expect(charges).toEqual(['charge', 'notify', 'notify']);
+    expect([meanwhile.status, outline(second)]).toEqual([
+      409,
+      { status: 201, text: '["charged","notified"]' },
+    ]);
   });
 
   it('give back what they came to in the same form the first time and later', async () => {

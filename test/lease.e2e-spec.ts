@@ -7,6 +7,7 @@ import {
 } from 'nestjs-pg-idempotency';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { SETUPS } from './support/app.js';
+import { send } from './support/http.js';
 import { openStage, outline, problemCode, type Scene, scripted, type StagedApp } from './support/stage.js';
 import { deferred, until } from './support/until.js';
 
@@ -148,6 +149,77 @@ describe.each(SETUPS)('lease mode on $platform (pipeline: $pipeline)', ({ platfo
     const second = await app.postTo('lease', label);
     expect(await app.notes(label)).toEqual(['run 2']);
     expect([first.status, outline(second)]).toEqual([500, { status: 201, text: '2' }]);
+  });
+
+  it('keeps a record whose first step failed: the other system may have acted', async () => {
+    const keys: string[] = [];
+    const label = app.play(async ({ attempt, run }: Scene) =>
+      attempt.step('charge', () => {
+        keys.push(attempt.downstreamKey('charge'));
+        if (run === 1) throw new Error('no answer in time');
+        return run;
+      }),
+    );
+    const first = await app.postTo('lease', label);
+    expect(await app.record(label)).toMatchObject({ status: 'pending', attempt: 1 });
+    await app.rows(`UPDATE idempotency_keys SET expires_at = now() - interval '1 s' WHERE key = $1`, [label]);
+    const second = await app.postTo('lease', label);
+    expect(keys).toHaveLength(2);
+    expect(new Set(keys).size).toBe(1);
+    expect([first.status, outline(second)]).toEqual([500, { status: 201, text: '2' }]);
+  });
+
+  it('replays what was finished after its ttl, for that time again', async () => {
+    const label = app.play(async ({ attempt, run, write }: Scene) => {
+      await attempt.phase('charge', () => write(`run ${run}`));
+      if (run === 1) throw new BadGatewayException();
+      return 'done';
+    });
+    await app.postTo('lease', label);
+    await app.rows(
+      `UPDATE idempotency_keys
+          SET created_at = created_at - interval '30 hours', expires_at = expires_at - interval '30 hours' WHERE key = $1`,
+      [label],
+    );
+    const second = await app.postTo('lease', label);
+    const third = await app.postTo('lease', label);
+    expect(await app.notes(label)).toEqual(['run 1']);
+    expect([outline(second), outline(third)]).toEqual([
+      { status: 201, text: 'done' },
+      { status: 200, text: 'done' },
+    ]);
+  });
+
+  it('answers a duplicate 409 while a phase lasts longer than the lease, from another process too', async () => {
+    const gate = deferred();
+    const label = app.play(async ({ attempt, dataSource }: Scene) =>
+      attempt.phase('slow', async () => {
+        // Never idle for the length of a lease, and longer than one in all.
+        const timer = setInterval(() => void dataSource.query('SELECT 1').catch(() => undefined), 50);
+        await gate.promise;
+        clearInterval(timer);
+        await dataSource.query('SELECT 2');
+        return 'done';
+      }),
+    );
+    const answer = app.postTo('once', label);
+    await until('the lease is over', async () => {
+      const [row] = await app.rows<{ over: boolean }>(
+        'SELECT lease_until < clock_timestamp() AS over FROM idempotency_keys WHERE key = $1',
+        [label],
+      );
+      return row?.over === true;
+    });
+    const twin = await app.twin();
+    const duplicate = await send(`${twin.url}/once/${label}`, {
+      headers: { 'idempotency-key': label },
+      body: { label },
+    });
+    await twin.close();
+    gate.resolve();
+    expect((await answer).status).toBe(201);
+    expect(problemCode(duplicate)).toBe('IDEMPOTENCY_KEY_IN_USE');
+    expect(app.stage.runs(label)).toBe(1);
   });
 
   it('replays an error that the handler decided on, with the phases before it standing', async () => {

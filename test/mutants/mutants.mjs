@@ -203,8 +203,8 @@ export const MUTANTS = [
   {
     name: 'a record whose lease has just run out is called undecided',
     file: 'engine/acquire-lease.ts',
-    find: 'if (mayBeTaken(claim.record, policy)) continue;',
-    replace: 'if (mayBeTaken(claim.record, { ...policy, maxAttempts: 0 })) continue;',
+    find: "mayTakeOver(claim.record, policy) ? 'again' : conclude(claim.record)",
+    replace: 'conclude(claim.record)',
     spec: 'libs/idempotency/src/engine/acquire-lease.spec.ts',
     test: 'claims once more when the lease ran out',
   },

@@ -15,7 +15,7 @@ import { InjectDataSource, InjectEntityManager, InjectRepository, TypeOrmModule 
 import { type Attempt, CurrentAttempt } from 'nestjs-pg-idempotency';
 import type { Pool, QueryResultRow } from 'pg';
 import { Column, DataSource, Entity, EntityManager, PrimaryGeneratedColumn, Repository } from 'typeorm';
-import { startApp, type TestAppOptions } from './app.js';
+import { startApp, type TestApp, type TestAppOptions } from './app.js';
 import { createDatabase } from './database.js';
 import { type Answer, send } from './http.js';
 import { until } from './until.js';
@@ -173,6 +173,8 @@ export interface StagedApp {
   records(key: string): Promise<RecordRow[]>;
   /** The one record of a key. */
   record(key: string): Promise<RecordRow>;
+  /** Another instance on the same database; it has no scripts. */
+  twin(): Promise<TestApp>;
   /** Waits until the pool has every connection back and none is left in a transaction. */
   quiet(): Promise<void>;
   close(): Promise<void>;
@@ -187,7 +189,7 @@ export async function openStage(options: StageOptions): Promise<StagedApp> {
   const database = await createDatabase();
   const { rows } = database;
   await rows(TABLES);
-  const started = await startApp({
+  const appOptions: TestAppOptions = {
     ...options,
     databaseUrl: (await options.through?.(database.url)) ?? database.url,
     entities: [LedgerEntry, JournalEntry, ...(options.entities ?? [])],
@@ -195,7 +197,8 @@ export async function openStage(options: StageOptions): Promise<StagedApp> {
     providers: [Stage, ...(options.providers ?? [])],
     // No reaper: what a test sets to expired is the test's.
     idempotency: { reapInterval: false, ...options.idempotency },
-  }).catch(async (error: unknown) => {
+  };
+  const started = await startApp(appOptions).catch(async (error: unknown) => {
     await database.drop();
     throw error;
   });
@@ -235,6 +238,7 @@ export async function openStage(options: StageOptions): Promise<StagedApp> {
       if (!first || found.length > 1) throw new Error(`${found.length} records of ${key}`);
       return first;
     },
+    twin: () => startApp(appOptions),
     quiet: async () => {
       const { master: pool } = dataSource.driver as unknown as { master: Pool };
       await until('every connection back in the pool', async () => {

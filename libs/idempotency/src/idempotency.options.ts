@@ -89,8 +89,9 @@ export interface IdempotentOptions {
   fingerprint?: FingerprintResolver;
 
   /**
-   * How long a final outcome is replayed, counted from the claim. After that the same key is a new request and runs
-   * again, so it must outlast the longest retry of any client. At least `maxRuntime`.
+   * How long a final outcome is replayed, counted from the claim; in lease mode, where a record may be finished long after
+   * that, from the outcome. After that the same key is a new request and runs again, so it must outlast the longest retry
+   * of any client. At least `maxRuntime`.
    * @default '24h'
    */
   ttl?: Duration;
@@ -271,8 +272,8 @@ export interface IdempotencyModuleOptions extends IdempotentOptions {
 
   /**
    * Encrypts stored answers, step results and stored requests (AES-256-GCM): keys of 32 bytes, as Buffers or in hexadecimal
-   * or base64. The first one encrypts, all decrypt: put a new key in front, and take an old one out when its last record
-   * has expired. Without its key a record answers 500 `IDEMPOTENCY_RECORD_UNREADABLE`, and is not run again. Keys, scopes
+   * or base64. The first one encrypts, all decrypt. To change it, add the new one at the end, and put it in front when every
+   * instance has it; take the old one out when its last record has expired. Without its key a record answers 500 `IDEMPOTENCY_RECORD_UNREADABLE`, and is not run again. Keys, scopes
    * and `last_error` stay readable.
    * @default none: what is stored is readable in the database
    */

@@ -3,7 +3,7 @@ import { IdempotencyProblem } from '../errors/idempotency.problem.js';
 import { runCompletion } from '../http/current-completion.js';
 import { decodeRequest } from '../http/stored-request.js';
 import type { CompleterSettings } from '../resolve-completer.js';
-import type { RouteCaller } from '../routes/route-caller.js';
+import type { DetachedRequest, RouteCaller } from '../routes/route-caller.js';
 import type { RouteRegistry } from '../routes/route-registry.js';
 import type { AbandonedRecord, LeaseStore } from '../store/lease.store.js';
 import type { Session } from '../store/session.js';
@@ -106,10 +106,8 @@ export class AbandonedRecordCompleter {
       const { policy } = route;
       const mayRun = policy.mode === 'lease' && policy.onAbandoned === 'retry';
       if (!mayRun || abandoned + 1 >= policy.maxAttempts) return false;
-      const { restore } = settings;
-      const { scope, key } = identity;
       await runCompletion(identity, () =>
-        caller.call(stored, restore && ((restored) => restore(restored, { scope, key }))),
+        caller.call(stored, settings.restore && this.#restoring(settings.restore, identity, name)),
       );
     } catch (error) {
       // The attempt's own events tell of it. Another instance, or the client, may have been first.
@@ -118,6 +116,22 @@ export class AbandonedRecordCompleter {
       }
     }
     return true;
+  }
+
+  /** The application's own `restore`, with its errors told: nothing else would tell of them. */
+  #restoring(
+    restore: NonNullable<CompleterSettings['restore']>,
+    { scope, key }: AbandonedRecord['identity'],
+    name: string,
+  ): (request: DetachedRequest) => Promise<void> {
+    return async (request) => {
+      try {
+        await restore(request, { scope, key });
+      } catch (error) {
+        this.#tellOnce(name, `completer.restore failed: ${String(error)}`);
+        throw error;
+      }
+    };
   }
 
   #tellOnce(name: string, reason: string): void {

@@ -65,9 +65,7 @@ async function claimOrRead(
       const claim = await attemptClaim(session, settings, () => store.claim(session, identity, options));
       if (claim === 'conflict') continue;
       if (claim.kind === 'claimed') return { ...claim, sentAt };
-      // Its lease has run out since the claim looked, or somebody holds its row: nothing is undecided yet.
-      if (mayBeTaken(claim.record, policy)) continue;
-      const answer = conclude(claim.record);
+      const answer = mayTakeOver(claim.record, policy) ? 'again' : conclude(claim.record);
       if (answer !== 'again') return answer;
     }
     return { kind: 'in-flight' };
@@ -77,8 +75,8 @@ async function claimOrRead(
   }
 }
 
-/** Whether the next claim may take the record over: nobody needs to decide about it. */
-export function mayBeTaken(record: ReadRecord, { onAbandoned, maxAttempts }: AttemptPolicy): boolean {
+/** Its lease ended between our two looks: the next claim gets it, or finds who did. Nobody needs to decide about it. */
+export function mayTakeOver(record: ReadRecord, { onAbandoned, maxAttempts }: AttemptPolicy): boolean {
   return record.state === 'unowned' && onAbandoned === 'retry' && record.abandoned + 1 < maxAttempts;
 }
 

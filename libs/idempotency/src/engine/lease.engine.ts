@@ -12,7 +12,7 @@ import type { Session } from '../store/session.js';
 import { isTransactionConflict } from '../store/sql-state.js';
 import type { AfterCommit } from '../transaction/after-commit.js';
 import type { MakeRunner } from '../transaction/join-data-source.js';
-import { acquireLease, type Leased, mayBeTaken } from './acquire-lease.js';
+import { acquireLease, type Leased, mayTakeOver } from './acquire-lease.js';
 import { type Answered, conclude, outcomeOf } from './answered.js';
 import { Deadline } from './deadline.js';
 import { named } from './idempotency.engine.js';
@@ -123,11 +123,12 @@ export class LeaseEngine implements Engine {
    * renewed any more; should the handler come to its end before another attempt begins, that is recorded still.
    */
   async #withinRuntime(
-    { policy, heartbeat }: Execution,
+    execution: Execution,
     settled: Promise<EngineOutcome>,
     ended: AbortController,
     share: (outcome: SharedOutcome) => void,
   ): Promise<EngineOutcome> {
+    const { policy, heartbeat } = execution;
     const deadline = new Deadline(policy.maxRuntimeMs);
     const outcome = await deadline.race(settled);
     if (outcome !== 'over') return outcome;
@@ -136,6 +137,11 @@ export class LeaseEngine implements Engine {
     ended.abort(cause);
     share({ kind: 'none' });
     void settled.catch(() => undefined);
+    return this.#unknown(execution, cause);
+  }
+
+  #unknown({ identity, fence }: Execution, cause: unknown): EngineOutcome {
+    this.#emit({ type: 'unknown', attempt: fence.attempt, resolution: 'unresolved', ...named(identity) });
     return { kind: 'failed', reason: 'outcome-unknown', cause };
   }
 
@@ -144,17 +150,17 @@ export class LeaseEngine implements Engine {
     outcome: HandlerOutcome,
     share: (outcome: SharedOutcome) => void,
   ): Promise<EngineOutcome> {
-    const { attempt, identity, fence, began } = execution;
+    const { attempt, identity, policy, fence, began } = execution;
     const unfinished = attempt.settle();
     failpoint('handler-returned');
     if (outcome.kind === 'release') return this.#giveBack(execution, outcome.error);
     // An answer must not be recorded for work that is half done, nor one that leaves out what was done before.
     if (unfinished) return this.#giveBack(execution, unfinished);
     const written = await this.#write(execution, (session) =>
-      this.parts.store.complete(session, fence, outcome),
+      this.parts.store.complete(session, fence, outcome, policy.ttlMs),
     );
     if (written === 'stale') return this.#adopt(execution, outcome);
-    if (written !== 'written') return { kind: 'failed', reason: 'outcome-unknown', cause: written.unknown };
+    if (written !== 'written') return this.#unknown(execution, written.unknown);
     failpoint('committed');
     const { response } = outcome;
     share({ kind: 'final', raised: outcome.status === 'error', response });
@@ -171,13 +177,15 @@ export class LeaseEngine implements Engine {
   }
 
   /**
-   * The attempt came to no final outcome. With nothing done the key is given back. With something done for good, or with a route
-   * that is never run twice by itself, the record stays pending: it goes on from its journal, or a person decides.
+   * The attempt came to no final outcome. With nothing done the key is given back. With something that is done for good, or may
+   * be, or with a route that is never run twice by itself, the record stays pending: it goes on from its journal, or a person
+   * decides.
    */
   async #giveBack(execution: Execution, error: unknown): Promise<EngineOutcome> {
     const { attempt, identity, fence, policy } = execution;
     const { store } = this.parts;
-    const hasEffect = attempt.hasJournal || (policy.onAbandoned === 'fail' && attempt.handlerBegan);
+    await attempt.idle();
+    const hasEffect = attempt.mayHaveEffect || (policy.onAbandoned === 'fail' && attempt.handlerBegan);
     const isForgotten = !hasEffect && !attempt.handlerBegan && fence.attempt === 1;
     const written = await this.#write(execution, (session) => {
       if (hasEffect) return store.abandon(session, fence, error);
@@ -201,9 +209,9 @@ export class LeaseEngine implements Engine {
     heartbeat.lost();
     let answer: Answered | 'again';
     try {
-      const read = (session: Session): Promise<ReadRecord> => store.records.read(session, identity);
+      const read = (session: Session): Promise<ReadRecord> => store.read(session, identity);
       const record = await this.#onSession(settings.acquireTimeoutMs, read);
-      answer = mayBeTaken(record, policy) ? 'again' : conclude(record);
+      answer = mayTakeOver(record, policy) ? 'again' : conclude(record);
     } catch (cause) {
       return { kind: 'failed', reason: 'outcome-unknown', cause };
     }

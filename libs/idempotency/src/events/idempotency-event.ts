@@ -11,7 +11,7 @@ interface RecordEvent {
 export type IdempotencyEvent =
   /** An attempt holds its record and begins. */
   | ({ readonly type: 'claimed'; readonly attempt: number } & RecordEvent)
-  /** An attempt begins on an abandoned record: its owner died. Comes before that attempt's `claimed`. */
+  /** An attempt begins on an abandoned record, whose owner died or gave up half-way. Comes before that attempt's `claimed`. */
   | ({ readonly type: 'taken-over'; readonly attempt: number } & RecordEvent)
   /** A final outcome is committed. `status` is that of the answer, `tombstone` says that its body is not kept. */
   | ({
@@ -42,7 +42,10 @@ export type IdempotencyEvent =
       readonly action: 'complete' | 'release' | 'erase';
       readonly actor: string;
     } & RecordEvent)
-  /** The answer to COMMIT was lost. `resolution` says what the record told afterwards. Alert on `'unresolved'`. */
+  /**
+   * The answer to COMMIT was lost; in lease mode, the outcome could not be recorded, or `maxRuntime` is over. `resolution` says
+   * what the record told afterwards. Alert on `'unresolved'`.
+   */
   | ({
       readonly type: 'unknown';
       readonly attempt: number;

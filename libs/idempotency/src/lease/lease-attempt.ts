@@ -41,13 +41,16 @@ export interface LeaseAttemptParts {
   readonly acquireTimeoutMs: number;
 }
 
-/** The phase that code is in, with the attempt it belongs to: a phase of one attempt says nothing about another's. */
-interface OpenPhase {
+/** The step or phase that code is in, with the attempt it belongs to: that of another attempt says nothing about it. */
+interface OpenPiece {
   readonly attempt: LeaseAttempt;
-  transaction: TransactionAttempt | undefined;
+  readonly kind: JournalEntry['kind'];
+  readonly name: string;
+  /** Of a phase, once it is open. */
+  transaction?: TransactionAttempt;
 }
 
-const openPhase = new AsyncLocalStorage<OpenPhase>();
+const openPiece = new AsyncLocalStorage<OpenPiece>();
 
 /** The handler's side of an attempt in lease mode: no transaction and no connection, but steps, phases and a journal. */
 export class LeaseAttempt implements RunningAttempt {
@@ -56,7 +59,10 @@ export class LeaseAttempt implements RunningAttempt {
   #run: HandlerRun;
   #began = false;
   #isSettled = false;
-  #running = 0;
+  /** A step that fails may have reached the other system all the same. */
+  #stepBegan = false;
+  /** Steps and phases that run. */
+  readonly #running = new Set<Promise<unknown>>();
   /** Tail of what needs the record's row to itself: phases, and the entries of steps. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -78,7 +84,7 @@ export class LeaseAttempt implements RunningAttempt {
   }
 
   get manager(): EntityManager {
-    return this.#phase()?.transaction?.manager ?? this.parts.dataSource.manager;
+    return this.#openPiece()?.transaction?.manager ?? this.parts.dataSource.manager;
   }
 
   get signal(): AbortSignal {
@@ -89,9 +95,9 @@ export class LeaseAttempt implements RunningAttempt {
     return this.#began;
   }
 
-  /** Whether something of the handler is done for good, by this attempt or one before. */
-  get hasJournal(): boolean {
-    return !this.#journal.isEmpty;
+  /** Whether something of the handler is done for good, by this attempt or one before, or may be: a step that failed. */
+  get mayHaveEffect(): boolean {
+    return this.#stepBegan || !this.#journal.isEmpty;
   }
 
   /** Outside a phase, repositories work on the pool as they always do; inside one, its transaction is the context. */
@@ -137,10 +143,11 @@ export class LeaseAttempt implements RunningAttempt {
     return this.#tracked(async () => {
       await this.#assertHeld();
       failpoint('step-begins');
+      this.#stepBegan = true;
       let entry: JournalEntry;
       let cause: unknown;
       try {
-        const value: unknown = await fn();
+        const value: unknown = await openPiece.run({ attempt: this, kind: 'step', name }, fn);
         entry = { ...this.#entryOf(visit), raised: false, ...this.#encode(name, value) };
       } catch (error) {
         if (error instanceof StepNotJournaledError || !isFinal(error)) throw error;
@@ -164,10 +171,10 @@ export class LeaseAttempt implements RunningAttempt {
         const { heartbeat } = this.parts;
         const letGo = await heartbeat.hold();
         const sentAt = performance.now();
-        const phase: OpenPhase = { attempt: this, transaction: undefined };
+        const phase: OpenPiece = { attempt: this, kind: 'phase', name };
         const onOpen = (transaction: TransactionAttempt): void => void (phase.transaction = transaction);
         try {
-          const entry = await openPhase.run(phase, () => runPhase({ ...this.parts, onOpen }, visit, fn));
+          const entry = await openPiece.run(phase, () => runPhase({ ...this.parts, onOpen }, visit, fn));
           heartbeat.renewed(sentAt);
           this.#journal.add(entry);
           return this.#recall(entry) as Journaled<Awaited<T>>;
@@ -188,19 +195,29 @@ export class LeaseAttempt implements RunningAttempt {
    */
   settle(): Error | undefined {
     this.#isSettled = true;
-    if (this.#running > 0) {
-      return new UnfinishedWorkError(this.parts.identity.operation, `${this.#running} step(s) or phase(s)`);
+    if (this.#running.size > 0) {
+      return new UnfinishedWorkError(
+        this.parts.identity.operation,
+        `${this.#running.size} step(s) or phase(s)`,
+      );
     }
     return this.#began ? this.#journal.skipped : undefined;
   }
 
+  /** Waits for the steps and phases that run: the next attempt must not do beside them what they are doing. */
+  async idle(): Promise<void> {
+    await Promise.allSettled(this.#running);
+  }
+
   #visit(kind: JournalEntry['kind'], name: string): Visit {
     this.#assertActive();
-    const inside = this.#phase();
-    if (inside) {
+    const outer = this.#openPiece();
+    if (outer) {
+      // A later attempt would find the outer one done, and never come to the inner one that the journal tells of.
+      const inside = `inside the ${outer.kind} ${JSON.stringify(outer.name)}`;
       throw new StepOrderError(
         this.parts.identity.operation,
-        `the ${kind} ${JSON.stringify(name)} was begun inside a phase, which holds the record until it ends`,
+        `the ${kind} ${JSON.stringify(name)} was begun ${inside}`,
       );
     }
     return this.#journal.visit(kind, name);
@@ -213,9 +230,9 @@ export class LeaseAttempt implements RunningAttempt {
     if (context?.attempt === this) context.run?.assertActive();
   }
 
-  #phase(): OpenPhase | undefined {
-    const phase = openPhase.getStore();
-    return phase?.attempt === this ? phase : undefined;
+  #openPiece(): OpenPiece | undefined {
+    const piece = openPiece.getStore();
+    return piece?.attempt === this ? piece : undefined;
   }
 
   /**
@@ -253,11 +270,12 @@ export class LeaseAttempt implements RunningAttempt {
   }
 
   async #tracked<T>(work: () => Promise<T>): Promise<T> {
-    this.#running++;
+    const running = work();
+    this.#running.add(running);
     try {
-      return await work();
+      return await running;
     } finally {
-      this.#running--;
+      this.#running.delete(running);
     }
   }
 

@@ -52,7 +52,7 @@ interface ReadRow extends QueryResultRow {
   abandoned: number;
   same: boolean;
   expired: boolean;
-  /** `null` without a lease. */
+  /** Nobody holds it by a lease any more; `null` without one. */
   lease_over: boolean | null;
   format: number;
   response_status: number | null;
@@ -229,12 +229,6 @@ export class IdempotencyStore {
     const [row] = rows;
     if (!row) return 'gone';
     return row.attempt === attempt && row.status !== 'pending' ? 'committed' : 'rolled-back';
-  }
-
-  /** What stands in the record now. */
-  async read(session: Session, { keyHash, fingerprint }: AttemptIdentity): Promise<ReadRecord> {
-    const { rows } = await session.query({ text: this.sql.READ, values: [keyHash, fingerprint] });
-    return this.describe(keyHash, rows[0]);
   }
 
   /** What a row of READ says; `undefined` is no row. */

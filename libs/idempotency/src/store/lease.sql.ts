@@ -73,6 +73,18 @@ SELECT attempt, ${BORN} AS born, resumed FROM taken
  UNION ALL
 SELECT attempt, ${BORN} AS born, false FROM made`;
 
+  /**
+   * What stands in the record, when CLAIM did not take it. `unowned`: its lease is over and no transaction holds its row. One
+   * that does is a phase, whose row lock is the proof that its owner is alive, or another claim. $1 key_hash, $2 fingerprint
+   */
+  const READ = `
+SELECT status, attempt, abandoned, fingerprint = $2 AS same, ${expired('')} AS expired, format,
+       CASE WHEN status = 'pending' AND lease_until <= clock_timestamp()
+            THEN NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND granted AND transactionid = t.xmax)
+       END AS lease_over, response_status, response_headers, response_body
+  FROM ${table} AS t
+ WHERE key_hash = $1`;
+
   /** What the attempts before have journaled. Nobody else writes it while the claim holds. $1 key_hash */
   const JOURNAL = `
 SELECT name, position, kind, attempt, raised, content_type, body FROM ${steps} WHERE key_hash = $1 ORDER BY position`;
@@ -135,19 +147,22 @@ SELECT set_config('idle_in_transaction_session_timeout', $4::text, true),
   const PHASE_FOUND = `SELECT FROM ${steps} WHERE key_hash = $1 AND name = $2 AND attempt = $3`;
 
   /**
-   * The final outcome. Sent again after a lost answer it finds its own first try, and writes nothing.
+   * The final outcome. Sent again after a lost answer it finds its own first try, and writes nothing. Its time is counted from
+   * here: a record that was finished late, by a later attempt, must not be expired at once and its key run again.
    *
-   * $4 status, $5 format, $6 response_status, $7 response_headers, $8 response_body, $9 last_error
+   * $4 status, $5 format, $6 response_status, $7 response_headers, $8 response_body, $9 last_error, $10 ttl in ms
    */
   const COMPLETE = `
 UPDATE ${table}
    SET status = $4, format = $5, response_status = $6, response_headers = $7, response_body = $8, last_error = $9,
-       abandoned = 0, lease_until = NULL, request = NULL, completed_at = clock_timestamp()
+       abandoned = 0, lease_until = NULL, request = NULL, completed_at = clock_timestamp(), expires_at = ${until('$10')}
  WHERE ${FENCE}`;
 
   /** Gives the key back after a failure that left nothing behind. $4 last_error */
   const RELEASE = `
-UPDATE ${table} SET status = 'error', last_error = $4, abandoned = 0, lease_until = NULL WHERE ${FENCE}`;
+UPDATE ${table}
+   SET status = 'error', last_error = $4, abandoned = 0, lease_until = NULL, request = NULL
+ WHERE ${FENCE}`;
 
   /**
    * Ends the attempt and leaves the record as it stands, because something of it has happened: it goes on with the next
@@ -184,6 +199,7 @@ SELECT key_hash, scope, key, operation, fingerprint, abandoned, request, lease_u
 
   return {
     CLAIM,
+    READ,
     JOURNAL,
     RENEW,
     JOURNAL_STEP,

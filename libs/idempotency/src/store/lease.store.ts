@@ -13,6 +13,7 @@ import { leaseSql, type LeaseSql } from './lease.sql.js';
 import type { StoredResponse } from './record.js';
 import { BytesCodec } from './response-columns.js';
 import type { Session } from './session.js';
+import { sqlStateOf } from './sql-state.js';
 
 /** Which attempt writes: its number, in the life of the record that it belongs to. */
 export interface Fence {
@@ -88,15 +89,29 @@ export class LeaseStore {
     const subject = [keyHash, namespace, scope, key, operation, fingerprint];
     const results = await flush(session, [
       { text: this.sql.CLAIM, values: [...subject, ttlMs, leaseMs, retryAbandoned, maxAttempts, kept] },
-      { text: this.records.sql.READ, values: [keyHash, fingerprint] },
+      { text: this.sql.READ, values: [keyHash, fingerprint] },
     ]);
     for (const result of results) if (result.status === 'rejected') throw result.reason;
     const [claimed, read] = results.map((result) => (result as PromiseFulfilledResult<QueryResult>).value);
     const row = claimed?.rows[0] as { attempt: number; born: string; resumed: boolean } | undefined;
     if (!row) return { kind: 'not-claimed', record: this.records.describe(keyHash, read?.rows[0]) };
     const { attempt, born, resumed } = row;
-    const journal = attempt === 1 ? [] : await this.#journal(session, keyHash);
-    return { kind: 'claimed', fence: { keyHash, attempt, born }, resumed, journal };
+    const fence = { keyHash, attempt, born };
+    if (attempt === 1) return { kind: 'claimed', fence, resumed, journal: [] };
+    try {
+      return { kind: 'claimed', fence, resumed, journal: await this.#journal(session, keyHash) };
+    } catch (error) {
+      if (session.isLost || sqlStateOf(error) !== undefined) throw error;
+      // Fail closed: what is done cannot be read, so nothing may go on from it. The record is left as it was found.
+      await this.abandon(session, fence, error);
+      return { kind: 'not-claimed', record: { state: 'unreadable', cause: error as Error } };
+    }
+  }
+
+  /** What stands in the record now. */
+  async read(session: Session, { keyHash, fingerprint }: AttemptIdentity): Promise<ReadRecord> {
+    const { rows } = await session.query({ text: this.sql.READ, values: [keyHash, fingerprint] });
+    return this.records.describe(keyHash, rows[0]);
   }
 
   async #journal(session: Session, keyHash: Buffer): Promise<JournalEntry[]> {
@@ -166,7 +181,12 @@ export class LeaseStore {
     return (results[3] as PromiseFulfilledResult<QueryResult>).value.rowCount === 1;
   }
 
-  complete(session: Session, fence: Fence, { status, response, error }: LeaseOutcome): Promise<boolean> {
+  complete(
+    session: Session,
+    fence: Fence,
+    { status, response, error }: LeaseOutcome,
+    ttlMs: number,
+  ): Promise<boolean> {
     const columns = this.records.responses.encode(fence.keyHash, response);
     const { format, headers, body } = columns;
     const lastError = error === undefined ? null : describeError(error);
@@ -177,6 +197,7 @@ export class LeaseStore {
       headers,
       body,
       lastError,
+      ttlMs,
     ]);
   }
 

@@ -47,7 +47,8 @@ export interface Attempt {
    * @returns the result as JSON gives it back, the first time too: a Date is a string. Bytes stay bytes.
    * @throws what `fn` throws, which is not journaled unless `isFinal` says so.
    * @throws {LeaseLostError} when the record belongs to another attempt. Nothing of this attempt counts any more.
-   * @throws {StepOrderError} for a name that was used already, or an order other than the journal's.
+   * @throws {StepOrderError} for a name that was used already, an order other than the journal's, and inside another step or
+   *   phase.
    * @throws {StepNotJournaledError} when `fn` is done but could not be journaled.
    * @throws {LeaseModeOnlyError} in transaction mode.
    */
