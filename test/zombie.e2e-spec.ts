@@ -100,7 +100,7 @@ describe('a process that stands still for three leases while it checks out', () 
   describe.concurrent('changes nothing when it goes on, and answers what another has recorded', () => {
     it.each(FROZEN)('frozen $name', async ({ stopAt, journal }) => {
       const zombie = await shop.start({ stopAt, stopUntil: 'SIGCONT' });
-      const purchase = await shop.fill(survivor);
+      const purchase = await shop.fill(zombie);
       const late = shop.checkout(zombie, purchase);
       await zombie.reached();
       await expectOvertaken(zombie, purchase, { late, goOn: () => zombie.signal('SIGCONT'), journal });
@@ -119,7 +119,7 @@ describe('a process that stands still for three leases while it checks out', () 
       },
     ] as const)('its event loop blocked $name', async ({ stopAt, journal }) => {
       const zombie = await shop.start({ stopAt, stopUntil: 5 * LEASE_MS });
-      const purchase = await shop.fill(survivor);
+      const purchase = await shop.fill(zombie);
       const late = shop.checkout(zombie, purchase);
       await zombie.reached();
       // It goes on by itself.
@@ -138,7 +138,7 @@ describe('a process that stands still for three leases while it checks out', () 
         // With a lease that outlasts its standing still.
         shop.start({ stopAt: 'after-claim', stopUntil: 'SIGCONT', env: { LEASE_TTL: '20s' } }),
       ]);
-      const purchase = await shop.fill(survivor);
+      const purchase = await shop.fill(zombie);
       const late = shop.checkout(zombie, purchase);
       await zombie.reached();
       // It stands still too, so that nothing but the zombie could change anything.
@@ -166,7 +166,7 @@ describe('a process that stands still for three leases while it checks out', () 
       shop.start({ stopAt: 'step-done', stopUntil: 'SIGCONT' }),
       shop.start({ stopAt: 'after-claim' }),
     ]);
-    const purchase = await shop.fill(survivor);
+    const purchase = await shop.fill(zombie);
     const late = shop.checkout(zombie, purchase);
     await zombie.reached();
     const lost = shop.insist(heir, purchase).catch(() => 'lost');
@@ -243,7 +243,7 @@ describe('a process that stands still for three leases while it checks out', () 
 
   it('has decided the outcome when it was frozen after that was sent, and answers it', async () => {
     const zombie = await shop.start({ stopAt: 'commit-sent', stopUntil: 'SIGCONT' });
-    const purchase = await shop.fill(survivor);
+    const purchase = await shop.fill(zombie);
     const late = shop.checkout(zombie, purchase);
     await zombie.reached();
     const since = (await now()).getTime();
