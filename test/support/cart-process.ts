@@ -7,6 +7,9 @@ import { until } from './until.js';
 const MAIN = fileURLToPath(new URL('../../dist/apps/cart/main.js', import.meta.url));
 const STOP = fileURLToPath(new URL('./stop-at-failpoint.mjs', import.meta.url));
 
+/** A failpoint, the first time it is reached, or as `phase-done#2` the second time. */
+export type StopAt = Failpoint | `${Failpoint}#${number}`;
+
 /** The cart API as `npm run start:prod` runs it, in a process of its own. */
 export interface CartProcess {
   readonly url: string;
@@ -16,6 +19,7 @@ export interface CartProcess {
   /** Resolves when it has come to the failpoint it was started with. */
   reached(): Promise<void>;
   isRunning(): boolean;
+  signal(signal: NodeJS.Signals): void;
   /** Sends a signal and waits for the end of the process. */
   end(signal?: NodeJS.Signals): Promise<void>;
 }
@@ -23,11 +27,21 @@ export interface CartProcess {
 export interface CartProcessOptions {
   readonly databaseUrl: string;
   readonly env?: Record<string, string>;
-  /** Where the process stops for good, to be killed there. */
-  readonly stopAt?: Failpoint;
+  /** Where the process stops. */
+  readonly stopAt?: StopAt | undefined;
+  /**
+   * What makes it go on: nothing, so that it can be killed there; a SIGCONT, after the process has frozen itself; or
+   * the end of so many milliseconds in which its event loop is blocked. @default 'never'
+   */
+  readonly stopUntil?: 'never' | 'SIGCONT' | number;
 }
 
-export async function startCart({ databaseUrl, env = {}, stopAt }: CartProcessOptions): Promise<CartProcess> {
+export async function startCart({
+  databaseUrl,
+  env = {},
+  stopAt,
+  stopUntil = 'never',
+}: CartProcessOptions): Promise<CartProcess> {
   const args = stopAt === undefined ? [MAIN] : ['--import', STOP, MAIN];
   const child: ChildProcess = spawn(process.execPath, args, {
     env: {
@@ -36,7 +50,7 @@ export async function startCart({ databaseUrl, env = {}, stopAt }: CartProcessOp
       DATABASE_URL: databaseUrl,
       PORT: '0',
       HOST: '127.0.0.1',
-      ...(stopAt === undefined ? {} : { STOP_AT: stopAt }),
+      ...(stopAt === undefined ? {} : { STOP_AT: stopAt, STOP_UNTIL: String(stopUntil) }),
       ...env,
     },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -57,6 +71,7 @@ export async function startCart({ databaseUrl, env = {}, stopAt }: CartProcessOp
     output: () => output,
     reached: async () => void (await until(`failpoint ${stopAt}`, () => printed(/^reached /m))),
     isRunning,
+    signal: (signal) => void child.kill(signal),
     end: async (signal = 'SIGTERM') => {
       if (isRunning()) child.kill(signal);
       await exited;

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { ReadRecord } from '../store/idempotency.store.js';
 import type { AttemptIdentity } from '../store/identity.js';
 import type { LeaseClaim, LeaseStore } from '../store/lease.store.js';
 import type { Session } from '../store/session.js';
@@ -64,7 +65,7 @@ async function claimOrRead(
       const claim = await attemptClaim(session, settings, () => store.claim(session, identity, options));
       if (claim === 'conflict') continue;
       if (claim.kind === 'claimed') return { ...claim, sentAt };
-      const answer = conclude(claim.record);
+      const answer = mayTakeOver(claim.record, policy) ? 'again' : conclude(claim.record);
       if (answer !== 'again') return answer;
     }
     return { kind: 'in-flight' };
@@ -72,6 +73,11 @@ async function claimOrRead(
     // Statements outside a transaction leave nothing open; a lost connection is destroyed.
     session.release();
   }
+}
+
+/** Its lease ended between our two looks: the next claim gets it, or finds who did. Nobody needs to decide about it. */
+export function mayTakeOver(record: ReadRecord, { onAbandoned, maxAttempts }: AttemptPolicy): boolean {
+  return record.state === 'unowned' && onAbandoned === 'retry' && record.abandoned + 1 < maxAttempts;
 }
 
 /** A claim that met another transaction at the row under REPEATABLE READ and above has changed nothing. */

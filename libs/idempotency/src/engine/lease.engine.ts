@@ -12,7 +12,7 @@ import type { Session } from '../store/session.js';
 import { isTransactionConflict } from '../store/sql-state.js';
 import type { AfterCommit } from '../transaction/after-commit.js';
 import type { MakeRunner } from '../transaction/join-data-source.js';
-import { acquireLease, type Leased } from './acquire-lease.js';
+import { acquireLease, type Leased, mayTakeOver } from './acquire-lease.js';
 import { type Answered, conclude, outcomeOf } from './answered.js';
 import { Deadline } from './deadline.js';
 import { named } from './idempotency.engine.js';
@@ -208,18 +208,19 @@ export class LeaseEngine implements Engine {
 
   /** The record is another attempt's, or decided: what stands there is the answer. */
   async #adopt(execution: Execution, own?: HandlerOutcome): Promise<EngineOutcome> {
-    const { identity, heartbeat } = execution;
+    const { identity, policy, heartbeat } = execution;
     const { store, settings } = this.parts;
     heartbeat.lost();
     let answer: Answered | 'again';
     try {
       const read = (session: Session): Promise<ReadRecord> => store.read(session, identity);
-      answer = conclude(await this.#onSession(settings.acquireTimeoutMs, read));
+      const record = await this.#onSession(settings.acquireTimeoutMs, read);
+      answer = mayTakeOver(record, policy) ? 'again' : conclude(record);
     } catch (cause) {
       return { kind: 'failed', reason: 'outcome-unknown', cause };
     }
     if (answer === 'again') {
-      const cause = new Error(`the record was ${own ? 'decided' : 'given back'} by another attempt`);
+      const cause = new Error(`the record was ${own ? 'decided' : 'left'} by another attempt`);
       return { kind: 'failed', reason: 'outcome-unknown', cause };
     }
     return this.#answered(identity, answer);

@@ -173,20 +173,20 @@ export class LeaseAttempt implements RunningAttempt {
       this.#inTurn(async () => {
         await this.#assertHeld();
         const { heartbeat } = this.parts;
-        const letGo = await heartbeat.hold();
         const sentAt = performance.now();
         const phase: OpenPiece = { attempt: this, kind: 'phase', name };
         const onOpen = (transaction: TransactionAttempt): void => void (phase.transaction = transaction);
+        const hold = (): Promise<() => void> => heartbeat.hold();
         try {
-          const entry = await openPiece.run(phase, () => runPhase({ ...this.parts, onOpen }, visit, fn));
+          const entry = await openPiece.run(phase, () =>
+            runPhase({ ...this.parts, hold, onOpen }, visit, fn),
+          );
           heartbeat.renewed(sentAt);
           this.#journal.add(entry);
           return this.#recall(entry) as Journaled<Awaited<T>>;
         } catch (error) {
           if (error instanceof LeaseLostError) heartbeat.lost();
           throw error;
-        } finally {
-          letGo();
         }
       }),
     );

@@ -12,6 +12,11 @@ import type { Visit } from './journal.js';
 import { LeaseLostError, PhaseOutcomeUnknownError } from './lease.errors.js';
 import { encodeResult } from './step-codec.js';
 
+/**
+ * A phase whose code is silent for longer than its lease has lost it. A lease that is shorter than a busy process's pauses is
+ * not to end its phases.
+ */
+const SHORTEST_IDLE_MS = 1_000;
 /** How long the database may take to open or commit a phase. */
 const ANSWER_TIMEOUT_MS = 30_000;
 /** How long a phase whose COMMIT was not answered is asked after. */
@@ -26,6 +31,8 @@ export interface PhaseParts {
   readonly leaseMs: number;
   readonly maxRuntimeMs: number;
   readonly acquireTimeoutMs: number;
+  /** Keeps renewals back, which would wait for the row, from when the phase has a connection until it has ended. */
+  readonly hold: () => Promise<() => void>;
   /** Told the phase's transaction before `fn` runs in it. */
   readonly onOpen: (transaction: TransactionAttempt) => void;
 }
@@ -40,10 +47,12 @@ export interface PhaseParts {
 export async function runPhase(parts: PhaseParts, visit: Visit, fn: () => unknown): Promise<JournalEntry> {
   const { store, fence, leaseMs, maxRuntimeMs } = parts;
   const session = await store.open(parts.acquireTimeoutMs);
+  const letGo = await parts.hold();
   let transaction: TransactionAttempt | undefined;
   try {
     failpoint('phase-begins');
-    const opened = store.openPhase(session, fence, { idleMs: leaseMs, maxRuntimeMs });
+    const idleMs = Math.max(leaseMs, SHORTEST_IDLE_MS);
+    const opened = store.openPhase(session, fence, { idleMs, maxRuntimeMs });
     if (!(await session.within(ANSWER_TIMEOUT_MS, opened))) throw lost(parts);
     transaction = transactionOf(parts, visit, session);
     parts.onOpen(transaction);
@@ -64,8 +73,9 @@ export async function runPhase(parts: PhaseParts, visit: Visit, fn: () => unknow
     transaction?.markRolledBack();
     throw error;
   } finally {
-    // Whatever is still open is rolled back; the caller need not wait for it.
+    // Whatever is still open is rolled back; the caller need not wait for it, and a renewal finds the row free soon.
     void session.rollbackAndRelease(parts.acquireTimeoutMs);
+    letGo();
   }
 }
 

@@ -95,11 +95,7 @@ export class LeaseStore {
     const row = claimed?.rows[0] as { attempt: number; born: string; resumed: boolean } | undefined;
     if (!row) {
       const record = this.records.describe(keyHash, read?.rows[0]);
-      if (record.state !== 'unowned') return { kind: 'not-claimed', record };
-      // The claim itself would have taken one that it may take: somebody held it.
-      const mayTake = retryAbandoned && record.abandoned + 1 < maxAttempts;
-      const isHeld = mayTake || (await this.#isHeld(session, keyHash));
-      return { kind: 'not-claimed', record: isHeld ? { state: 'in-flight' } : record };
+      return { kind: 'not-claimed', record: await this.#unlessHeld(session, keyHash, record) };
     }
     const { attempt, born, resumed } = row;
     const fence = { keyHash, attempt, born };
@@ -121,15 +117,14 @@ export class LeaseStore {
   /** What stands in the record now. */
   async read(session: Session, { keyHash, fingerprint }: AttemptIdentity): Promise<ReadRecord> {
     const { rows } = await session.query({ text: this.records.sql.READ, values: [keyHash, fingerprint] });
-    const record = this.records.describe(keyHash, rows[0]);
-    return record.state === 'unowned' && (await this.#isHeld(session, keyHash))
-      ? { state: 'in-flight' }
-      : record;
+    return this.#unlessHeld(session, keyHash, this.records.describe(keyHash, rows[0]));
   }
 
-  async #isHeld(session: Session, keyHash: Buffer): Promise<boolean> {
+  /** What was read, unless its lease is over and its row is somebody's all the same. */
+  async #unlessHeld(session: Session, keyHash: Buffer, record: ReadRecord): Promise<ReadRecord> {
+    if (record.state !== 'unowned') return record;
     const { rowCount } = await session.query({ text: this.sql.UNHELD, values: [keyHash] });
-    return rowCount === 0;
+    return rowCount === 0 ? { state: 'in-flight' } : record;
   }
 
   async #journalRows(session: Session, keyHash: Buffer): Promise<JournalRow[]> {
