@@ -1,8 +1,15 @@
 import { randomBytes } from 'node:crypto';
-import { BadGatewayException, type CanActivate, type ExecutionContext, Req, UseGuards } from '@nestjs/common';
+import {
+  BadGatewayException,
+  type CanActivate,
+  type ExecutionContext,
+  Logger,
+  Req,
+  UseGuards,
+} from '@nestjs/common';
 import { Body, Controller, Inject, Param, Post } from '@nestjs/common';
 import { type Attempt, CurrentAttempt, Idempotent } from 'nestjs-pg-idempotency';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { PLATFORMS } from './support/app.js';
 import { openStage, problemCode, type Scene, scripted, Stage, type StagedApp } from './support/stage.js';
 import { until } from './support/until.js';
@@ -59,7 +66,10 @@ describe.each(PLATFORMS)('the completer on %s', (platform) => {
         completer: {
           after: GRACE_MS,
           interval: 20,
-          restore: (request, { scope }) => void (request.user = { id: scope }),
+          restore: (request, { scope }) => {
+            if (scope === 'mallory') throw new Error('locked by now');
+            request.user = { id: scope };
+          },
         },
       },
     });
@@ -130,6 +140,28 @@ describe.each(PLATFORMS)('the completer on %s', (platform) => {
       { label, user: 'alice' },
     ]);
     expect((await app.postTo('guarded', label)).status).toBe(403);
+  });
+
+  it('leaves a record alone whose user cannot be put back, and says so once', async () => {
+    const warnings = vi.spyOn(Logger.prototype, 'warn');
+    const script = async ({ attempt, run }: Scene): Promise<string> => {
+      await attempt.phase('begin', () => undefined);
+      if (run === 1) throw new BadGatewayException();
+      return 'done';
+    };
+    const [locked, marker] = [app.play(script), app.play(script)];
+    await app.postTo('guarded', locked, { authorization: 'mallory' });
+    for (let round = 0; round < 2; round++) {
+      const next = round === 0 ? marker : app.play(script);
+      await app.postTo('guarded', next, { authorization: 'alice' });
+      await finished(next);
+    }
+    const told = warnings.mock.calls.filter(([text]) => String(text).includes('completer.restore failed'));
+    warnings.mockRestore();
+    expect(app.stage.runs(locked)).toBe(1);
+    expect(await app.record(locked)).toMatchObject({ status: 'pending', attempt: 1 });
+    expect(told).toHaveLength(1);
+    expect(told[0]?.[0]).toContain('stays abandoned: completer.restore failed: Error: locked by now.');
   });
 
   it('leaves alone what is not to be run again, what has died too often, and transaction mode', async () => {

@@ -6,7 +6,7 @@ import { createDatabase, type TestDatabase } from './support/database.js';
 import { type Answer, send } from './support/http.js';
 import { until } from './support/until.js';
 
-/** `KILLS=20 npm run test:crash` is the long form. */
+/** `npm run test:crash` is the long form, with 20. */
 const KILLS = Number(process.env['KILLS'] ?? 3);
 /** How soon after the kill the retry must be answered for good. */
 const FREE_WITHIN_MS = 1_000;

@@ -266,6 +266,7 @@ describe.each(SETUPS)('lease mode on $platform (pipeline: $pipeline)', ({ platfo
     const first = await app.postTo('bounded', label);
     expect(problemCode(first)).toBe('IDEMPOTENCY_OUTCOME_UNKNOWN');
     expect(signal?.aborted).toBe(true);
+    expect(events).toContainEqual(expect.objectContaining({ type: 'unknown', resolution: 'unresolved' }));
     gate.resolve();
     await until('the late outcome is recorded', async () => (await app.record(label)).status === 'completed');
     const second = await app.postTo('bounded', label);

@@ -449,6 +449,14 @@ describe('migrations', () => {
     expect((await faultOf(withOptions({ migrations: 'check' }))).message).toContain('0001-records');
   });
 
+  it("'off' fails the start without the journal, which an earlier version did not have", async () => {
+    await boot({});
+    await database.pool.query('DROP TABLE idempotency_steps');
+    expect((await faultOf(withOptions({ migrations: 'off' }))).message).toContain(
+      'There is no table "idempotency_steps" in the database: ',
+    );
+  });
+
   it("'off' does not look at the history, but fails the start without a table", async () => {
     const fault = await faultOf(withOptions({ migrations: 'off' }));
     expect(await tables()).toEqual([]);

@@ -39,7 +39,7 @@ export interface IdempotentOptions {
   /**
    * Lease mode: how long the right to run lasts without a heartbeat, which comes three times in it. A process that is
    * frozen or cut off for longer loses the record to the next attempt. Too short: busy processes lose theirs. Too long:
-   * the key of a process that died stays in flight for that long. From 100 ms to `maxRuntime`.
+   * the key of a process that died stays in flight for that long. From 100 ms, on a lease-mode route to its `maxRuntime`.
    * @default the shorter of `30s` and `maxRuntime`
    */
   leaseTtl?: Duration;
@@ -257,7 +257,7 @@ export interface IdempotencyModuleOptions extends IdempotentOptions {
   /**
    * How many connections of the pool may be spent on waiting for attempts in other processes
    * (`onInFlight: 'wait'`); further duplicates queue for one of them within their `waitTimeout`.
-   * Duplicates in the same process need none.
+   * Duplicates in the same process need none, and in lease mode nobody holds a connection while waiting.
    * @default a quarter of the pool, at least 1
    */
   maxWaiters?: number;
@@ -281,7 +281,7 @@ export interface IdempotencyModuleOptions extends IdempotentOptions {
 
   /**
    * Address of the page that describes the error codes, sent as `type` and in the `Link` header of problem details.
-   * @default the project's docs/http-contract.md
+   * @default the package's page on npm
    */
   docsUrl?: string;
 }

@@ -29,7 +29,6 @@ import { LeaseStore } from './store/lease.store.js';
 import { migrate, missingMigrations } from './store/migrations/migrator.js';
 import { checkServer, type ServerFacts } from './store/server-check.js';
 import { type ConnectionSource, openSession, type Session } from './store/session.js';
-import { quoteTable } from './store/table-name.js';
 import type { AfterCommit } from './transaction/after-commit.js';
 import { downstreamKeyOf } from './transaction/downstream-key.js';
 import { joinDataSource } from './transaction/join-data-source.js';
@@ -173,7 +172,7 @@ async function prepareDatabase(source: ConnectionSource, settings: ModuleSetting
         option: 'migrations',
         received: settings.migrations,
         fix:
-          `There is no table ${quoteTable(settings.table)} in the database: apply the SQL of migrationSql('${settings.table}'), or use ` +
+          `There is no table ${facts.missingTable} in the database: apply the SQL of migrationSql('${settings.table}'), or use ` +
           "migrations: 'run'.",
       });
     }

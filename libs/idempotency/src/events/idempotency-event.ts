@@ -25,7 +25,7 @@ export type IdempotencyEvent =
   | ({ readonly type: 'replayed'; readonly status: number } & RecordEvent)
   /** A request was refused with this code. Without a valid key there is no record to name. */
   | ({ readonly type: 'rejected'; readonly code: IdempotencyErrorCode } & Partial<RecordEvent>)
-  /** An attempt was rolled back and its key given back: a retry runs again. */
+  /** An attempt left no effect, and its key was given back: a retry runs again. */
   | ({ readonly type: 'released'; readonly attempt: number; readonly error: unknown } & RecordEvent)
   /**
    * A lease-mode attempt failed after something of it was done: its record stays pending, for the next attempt to go on with

@@ -321,19 +321,19 @@ describe.each(PLATFORMS)('a route called again on %s', (platform) => {
     await expect(server.caller.call({ ...stored, route: 'Twin.run' })).rejects.toThrow(/several controllers/);
   });
 
-  it.runIf(platform === 'fastify')(
-    'serialises by the response schema of the route, or as the reply is told',
-    async () => {
-      const bySchema = await both('orders/schema');
-      expect(bySchema.value).toEqual({ text: '{"shown":"a"}' });
-      expect(bySchema.answer.status).toBe(201);
-      const own = await both('orders/serializer');
-      expect(own.value).toEqual({ text: 'own {"a":1}' });
-      expect(own.value).toEqual(jsonOf(own.answer));
-    },
-  );
+  // Express has neither response schemas nor a reply that can be awaited.
+  if (platform === 'express') return;
 
-  it.runIf(platform === 'fastify')('refuses to wait for a reply that is never sent', async () => {
+  it('serialises by the response schema of the route, or as the reply is told', async () => {
+    const bySchema = await both('orders/schema');
+    expect(bySchema.value).toEqual({ text: '{"shown":"a"}' });
+    expect(bySchema.answer.status).toBe(201);
+    const own = await both('orders/serializer');
+    expect(own.value).toEqual({ text: 'own {"a":1}' });
+    expect(own.value).toEqual(jsonOf(own.answer));
+  });
+
+  it('refuses to wait for a reply that is never sent', async () => {
     const { stored } = await request('orders/bare');
     const { result } = again({ ...stored, route: 'Orders.returnsReply' });
     await expect(result).rejects.toThrow(DetachedReplyError);

@@ -100,8 +100,9 @@ SELECT ${STATE_SEEN} AS state, format FROM ${table} WHERE key_hash = $1`;
   // All below write a row that LOCK holds. $1 key_hash
 
   /**
-   * Stores the answer that a person gave. The attempt is counted up: of an attempt that is still at it, which the lease
-   * could not stop, every fenced write touches nothing from here on.
+   * Stores the answer that a person gave, for the time again that the record had: the client's next retry still finds it. The
+   * attempt is counted up: of an attempt that is still at it, which the lease could not stop, every fenced write touches
+   * nothing from here on.
    *
    * $2 format, $3 response_status, $4 response_headers, $5 response_body
    */
@@ -109,13 +110,13 @@ SELECT ${STATE_SEEN} AS state, format FROM ${table} WHERE key_hash = $1`;
 UPDATE ${table}
    SET status = 'completed', attempt = attempt + 1, format = $2, response_status = $3, response_headers = $4,
        response_body = $5, abandoned = 0, lease_until = NULL, request = NULL, completed_at = clock_timestamp(),
-       expires_at = ${KEPT}
+       expires_at = greatest(expires_at, clock_timestamp() + (expires_at - created_at))
  WHERE key_hash = $1`;
 
   /** Gives the key back; the next attempt goes on from the journal. Counted up, as in COMPLETE. */
   const RELEASE = `
 UPDATE ${table}
-   SET status = 'error', attempt = attempt + 1, abandoned = 0, lease_until = NULL, expires_at = ${KEPT}
+   SET status = 'error', attempt = attempt + 1, abandoned = 0, lease_until = NULL, request = NULL, expires_at = ${KEPT}
  WHERE key_hash = $1`;
 
   /**
@@ -124,7 +125,7 @@ UPDATE ${table}
    */
   const RESTART = `
 UPDATE ${table}
-   SET status = 'error', attempt = attempt + 1, abandoned = 0, lease_until = NULL, created_at = clock_timestamp(),
+   SET status = 'error', attempt = attempt + 1, abandoned = 0, lease_until = NULL, request = NULL, created_at = clock_timestamp(),
        expires_at = clock_timestamp() + (expires_at - created_at)
  WHERE key_hash = $1`;
   const FORGET_JOURNAL = `DELETE FROM ${steps} WHERE key_hash = $1`;
