@@ -2,13 +2,15 @@ import { KNOWN_FORMATS } from './record.js';
 import { quoteTable, stepsTable } from './table-name.js';
 
 /**
- * Whether a record is as good as absent. One that lease mode has not finished never is: what its handler did outside the
- * database is not undone by the passing of time.
- *
- * `record` is the alias with its dot, or nothing.
+ * Whether time can end a record. Not one that lease mode has not finished: what its handler did outside the database is not
+ * undone by the passing of time. `record` is the alias with its dot, or nothing.
  */
+const perishable = (record: string): string =>
+  `(${record}status <> 'pending' OR ${record}lease_until IS NULL)`;
+
+/** Whether a record is as good as absent. */
 export const expired = (record: string): string =>
-  `(${record}expires_at <= clock_timestamp() AND (${record}status <> 'pending' OR ${record}lease_until IS NULL))`;
+  `(${record}expires_at <= clock_timestamp() AND ${perishable(record)})`;
 
 /** When the record began, in microseconds: tells the lives of a key apart, whose attempts are numbered anew. */
 export const BORN = `(extract(epoch FROM created_at) * 1000000)::bigint`;
@@ -198,7 +200,7 @@ WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($2::bigint) AS ours)
      doomed AS MATERIALIZED (
   SELECT key_hash FROM ${table}
    WHERE expires_at <= statement_timestamp()
-     AND (status <> 'pending' OR lease_until IS NULL)
+     AND ${perishable('')}
      AND (SELECT ours FROM turn)
    ORDER BY expires_at
    LIMIT $1
@@ -206,7 +208,7 @@ WITH turn AS MATERIALIZED (SELECT pg_try_advisory_xact_lock($2::bigint) AS ours)
 DELETE FROM ${table} AS r
  USING doomed
  WHERE r.key_hash = doomed.key_hash AND r.expires_at <= statement_timestamp()
-   AND (r.status <> 'pending' OR r.lease_until IS NULL)`;
+   AND ${perishable('r.')}`;
 
   return {
     CLAIM,
