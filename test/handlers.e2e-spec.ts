@@ -23,11 +23,11 @@ import {
   of,
   retry,
   throwError,
-  timeout,
 } from 'rxjs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { SETUPS } from './support/app.js';
 import type { Answer } from './support/http.js';
+import { ImpatientInterceptor } from './support/impatient.interceptor.js';
 import { openStage, outline, type Script, scripted, Stage, type StagedApp } from './support/stage.js';
 import { deferred, until } from './support/until.js';
 
@@ -56,15 +56,6 @@ class NestedController {
 class RetryInterceptor implements NestInterceptor {
   intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
     return next.handle().pipe(retry(2));
-  }
-}
-
-/** Gives up on the handler's first run, which goes on, and runs it again. */
-class ImpatientInterceptor implements NestInterceptor {
-  intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
-    let runs = 0;
-    const once = defer(() => (runs++ === 0 ? next.handle().pipe(timeout({ first: 100 })) : next.handle()));
-    return once.pipe(retry(1));
   }
 }
 

@@ -1,4 +1,4 @@
-import { HttpException } from '@nestjs/common';
+import { HttpException, UseInterceptors } from '@nestjs/common';
 import {
   Idempotent,
   IdempotencyEvents,
@@ -6,6 +6,7 @@ import {
   type IdempotentOptions,
 } from 'nestjs-pg-idempotency';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { ImpatientInterceptor } from './support/impatient.interceptor.js';
 import { openStage, outline, problemCode, type Scene, scripted, type StagedApp } from './support/stage.js';
 import { startProxy, type TcpProxy } from './support/tcp-proxy.js';
 import { deferred, until } from './support/until.js';
@@ -258,7 +259,12 @@ describe('steps and phases', () => {
   let app: StagedApp;
 
   beforeAll(async () => {
-    app = await openStage({ controllers: [scripted('lease', lease())] });
+    app = await openStage({
+      controllers: [
+        scripted('lease', lease()),
+        scripted('impatient', lease(), UseInterceptors(ImpatientInterceptor)),
+      ],
+    });
   });
   afterAll(() => app.close());
   afterEach(() => app.quiet());
@@ -393,6 +399,26 @@ describe('steps and phases', () => {
       { status: 201, text: '["charged","notified"]' },
     ]);
   });
+
+  it.each(['step', 'phase'] as const)(
+    'are done once when an interceptor runs the handler again while a %s is still going on',
+    async (kind) => {
+      const gate = deferred();
+      const label = app.play(async ({ attempt, run, write }: Scene) => {
+        return attempt[kind]('charge', async () => {
+          await write(`run ${run}`);
+          await gate.promise;
+          return run;
+        });
+      });
+      const answer = app.postTo('impatient', label);
+      // Later than the interceptor gives up on the first run.
+      setTimeout(() => gate.resolve(), 300);
+      const { status, text } = await answer;
+      expect(await app.notes(label)).toEqual(['run 1']);
+      expect({ status, text }).toEqual({ status: 201, text: '1' });
+    },
+  );
 
   it('give back what they came to in the same form the first time and later', async () => {
     const results: unknown[] = [];

@@ -337,6 +337,21 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         expect(sent).toEqual([true, true]);
       });
 
+      it('does not commit the rows of a phase that is journaled already', async () => {
+        const { fence } = await claimed();
+        const entry: JournalEntry = { ...entryOf('reserve'), kind: 'phase' };
+        const commitOnce = async (): Promise<string> => {
+          const session = await open();
+          expect(await store.openPhase(session, fence, PHASE_BOUNDS)).toBe(true);
+          await writeEffect(session);
+          return (await store.commitPhase(session, fence, entry, LEASE_MS, () => undefined)).kind;
+        };
+        const first = await commitOnce();
+        const second = await commitOnce();
+        expect(await effects()).toHaveLength(1);
+        expect([first, second]).toEqual(['committed', 'refused']);
+      });
+
       it('renews the lease with each entry', async () => {
         const { fence } = await claimed();
         await endLease();

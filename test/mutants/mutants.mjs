@@ -227,8 +227,8 @@ export const MUTANTS = [
   {
     name: 'the rows of a phase are committed without their fence',
     file: 'store/lease.sql.ts',
-    find: 'SELECT 1 / count(*) AS fenced FROM fenced',
-    replace: 'SELECT count(*) AS fenced FROM fenced',
+    find: 'SELECT 1 / count(*) AS written FROM written',
+    replace: 'SELECT count(*) AS written FROM written',
     spec: 'test/lease-store.e2e-spec.ts',
     test: 'JOURNAL_PHASE',
   },
@@ -319,5 +319,21 @@ export const MUTANTS = [
     replace: '    return this.sealing && plain.length < 0\n      ? Buffer.concat',
     spec: 'test/completer.e2e-spec.ts',
     test: 'keeps nothing of the request that can be read in the database',
+  },
+  {
+    name: 'a handler that is run again does what the run before is still doing',
+    file: 'lease/lease-attempt.ts',
+    find: '    await this.idle();\n    this.#assertActive();',
+    replace: '    this.#assertActive();',
+    spec: 'test/lease-faults.e2e-spec.ts',
+    test: 'while a step is still going on',
+  },
+  {
+    name: 'the entry of a phase that is done lets its rows be committed again',
+    file: 'store/lease.sql.ts',
+    find: 'SELECT 1 / count(*) AS written FROM written',
+    replace: 'SELECT 1 / count(*) AS written FROM fenced',
+    spec: 'test/lease-store.e2e-spec.ts',
+    test: 'does not commit the rows of a phase that is journaled already',
   },
 ];

@@ -123,14 +123,22 @@ export class LeaseAttempt implements RunningAttempt {
   /** Enters the controller method's body; when an inner interceptor calls it again, its steps are found in the journal. */
   enter(context: AttemptContext, handler: () => unknown): unknown {
     if (context.run) return handler();
-    if (this.#began) {
-      this.#run.end('an interceptor had run the handler again');
-      this.#run = new HandlerRun(this.parts.identity.operation);
-      this.#journal.restart();
-      this.afterCommits.clear();
-    }
+    if (this.#began) return this.#enterAgain(context, handler);
     this.#began = true;
-    return runInContext({ ...context, run: this.#run, scope: this.#run.savepoints.root }, handler);
+    return runInContext({ ...context, run: this.#run }, handler);
+  }
+
+  async #enterAgain(context: AttemptContext, handler: () => unknown): Promise<unknown> {
+    this.#assertActive();
+    this.#run.end('an interceptor had run the handler again');
+    const run = (this.#run = new HandlerRun(this.parts.identity.operation));
+    this.afterCommits.clear();
+    // What the run before is still doing, as after a timeout of the interceptor, would else be done beside it once more.
+    await this.idle();
+    this.#assertActive();
+    run.assertActive();
+    this.#journal.restart();
+    return runInContext({ ...context, run, scope: run.savepoints.root }, handler);
   }
 
   async step<T>(

@@ -9,8 +9,9 @@ export function leaseSql(name: string, serverVersion: number) {
 
   /**
    * Lets a write through only for the attempt that holds the record: the number tells it from the attempts before and
-   * after, the record's beginning from those of another life of the key, and the status from a decided outcome. It stands
-   * in the WHERE of the very statement that writes, so that nothing can come between question and write.
+   * after, the record's beginning from those of another life of the key, the status from a decided outcome, and
+   * `abandoned` from an attempt that was given up, whose renewal may still be on the wire. It stands in the WHERE of the very
+   * statement that writes, so that nothing can come between question and write.
    *
    * $1 key_hash, $2 attempt, $3 born
    */
@@ -111,16 +112,18 @@ WITH fenced AS (
      written AS (
   INSERT INTO ${steps} (key_hash, attempt, name, position, kind, raised, content_type, body)
   SELECT key_hash, attempt, $5, $6, $7, $8, $9, $10 FROM fenced
-  ON CONFLICT (key_hash, name) DO NOTHING)`;
+  ON CONFLICT (key_hash, name) DO NOTHING
+  RETURNING name)`;
   const JOURNAL_STEP = `${JOURNAL_ENTRY}
 SELECT count(*)::int AS fenced FROM fenced`;
 
   /**
-   * Journals a phase in the transaction of its rows. `1 / count(*)` fails it when the fence let nothing through: COMMIT may
-   * be on the wire already, and must not commit the rows of an attempt that is not the record's any more.
+   * Journals a phase in the transaction of its rows. `1 / count(*)` fails it when nothing was written: COMMIT may be on the
+   * wire already, and must not commit the rows of an attempt that is not the record's any more, nor those of a phase that
+   * is done.
    */
   const JOURNAL_PHASE = `${JOURNAL_ENTRY}
-SELECT 1 / count(*) AS fenced FROM fenced`;
+SELECT 1 / count(*) AS written FROM written`;
 
   const BEGIN = 'BEGIN ISOLATION LEVEL READ COMMITTED';
 
@@ -128,8 +131,7 @@ SELECT 1 / count(*) AS fenced FROM fenced`;
    * Begins a phase: as long as it lasts, the lock of the row is the proof that its owner is alive, as in transaction mode.
    * A stale attempt is refused before its phase has done anything.
    *
-   * The server bounds it: a frozen owner loses its phase when the lease it had is over ($4, in ms; no statement between),
-   * and a phase whose statements take for ever is ended at $5, the attempt's maxRuntime in ms.
+   * The server bounds it: a frozen owner, which sends no statement for $4 ms, loses its phase, and a phase whose statements take for ever is ended at $5, the attempt's maxRuntime in ms.
    */
   const PHASE = `
 SELECT set_config('idle_in_transaction_session_timeout', $4::text, true),
