@@ -142,6 +142,30 @@ describe.each(PLATFORMS)('the completer on %s', (platform) => {
     expect((await app.postTo('guarded', label)).status).toBe(403);
   });
 
+  it('gives a request that the handler makes within the process a record of its own', async () => {
+    const inner = app.play(async ({ write }: Scene) => write('inner'));
+    const request = async (): Promise<unknown> => {
+      const headers = { 'idempotency-key': inner };
+      const http = app.app.getHttpAdapter().getInstance() as {
+        inject?: (options: object) => Promise<unknown>;
+      };
+      // Fastify's runs in the context of whoever calls it.
+      if (http.inject) return http.inject({ method: 'POST', url: `/plain/${inner}`, headers });
+      return app.post(`plain/${inner}`, { key: inner });
+    };
+    const label = app.play(async ({ attempt, run }: Scene) => {
+      await attempt.phase('begin', () => undefined);
+      if (run === 1) throw new BadGatewayException();
+      await request();
+      return 'done';
+    });
+    await app.postTo('lease', label);
+    await finished(label);
+    expect(await app.notes(inner)).toEqual(['inner']);
+    expect(await app.record(inner)).toMatchObject({ status: 'completed' });
+    expect((await app.record(label)).response_body).not.toBeNull();
+  });
+
   it('leaves a record alone whose user cannot be put back, and says so once', async () => {
     const warnings = vi.spyOn(Logger.prototype, 'warn');
     const script = async ({ attempt, run }: Scene): Promise<string> => {

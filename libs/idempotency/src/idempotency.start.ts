@@ -36,7 +36,6 @@ import { joinDataSource } from './transaction/join-data-source.js';
 /** The runtime with what only the module needs. */
 export interface StartedRuntime extends IdempotencyRuntime {
   readonly leaseEngine: LeaseEngine;
-  readonly leases: LeaseStore;
   readonly admin: IdempotencyAdmin;
   readonly reaper: ExpiredRecordReaper;
   /** `undefined`: off. */
@@ -118,7 +117,6 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
     return {
       engines: { transaction: transactions, lease: leaseEngine },
       leaseEngine,
-      leases,
       completer:
         settings.completer &&
         new AbandonedRecordCompleter({

@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import { IdempotencyProblem } from '../errors/idempotency.problem.js';
-import { runCompletion } from '../http/current-completion.js';
+import { markCompletion } from '../http/completion.js';
 import { decodeRequest } from '../http/stored-request.js';
 import type { CompleterSettings } from '../resolve-completer.js';
 import type { DetachedRequest, RouteCaller } from '../routes/route-caller.js';
@@ -90,7 +90,7 @@ export class AbandonedRecordCompleter {
   }
 
   async #finish({ identity, abandoned, request }: AbandonedRecord): Promise<boolean> {
-    const { caller, routes, settings } = this.parts;
+    const { caller, routes } = this.parts;
     const name = `${identity.operation} (key ${identity.keyHash.toString('hex').slice(0, 16)})`;
     if (!request) {
       this.#tellOnce(name, 'its stored request is encrypted with a key that is not among encryptionKeys');
@@ -106,9 +106,10 @@ export class AbandonedRecordCompleter {
       const { policy } = route;
       const mayRun = policy.mode === 'lease' && policy.onAbandoned === 'retry';
       if (!mayRun || abandoned + 1 >= policy.maxAttempts) return false;
-      await runCompletion(identity, () =>
-        caller.call(stored, settings.restore && this.#restoring(settings.restore, identity, name)),
-      );
+      await caller.call(stored, async (restored) => {
+        markCompletion(restored, identity);
+        await this.#restore(restored, identity, name);
+      });
     } catch (error) {
       // The attempt's own events tell of it. Another instance, or the client, may have been first.
       if (!(error instanceof IdempotencyProblem)) {
@@ -119,19 +120,17 @@ export class AbandonedRecordCompleter {
   }
 
   /** The application's own `restore`, with its errors told: nothing else would tell of them. */
-  #restoring(
-    restore: NonNullable<CompleterSettings['restore']>,
+  async #restore(
+    request: DetachedRequest,
     { scope, key }: AbandonedRecord['identity'],
     name: string,
-  ): (request: DetachedRequest) => Promise<void> {
-    return async (request) => {
-      try {
-        await restore(request, { scope, key });
-      } catch (error) {
-        this.#tellOnce(name, `completer.restore failed: ${String(error)}`);
-        throw error;
-      }
-    };
+  ): Promise<void> {
+    try {
+      await this.parts.settings.restore?.(request, { scope, key });
+    } catch (error) {
+      this.#tellOnce(name, `completer.restore failed: ${String(error)}`);
+      throw error;
+    }
   }
 
   #tellOnce(name: string, reason: string): void {

@@ -18,7 +18,7 @@ import type { RunningAttempt } from '../transaction/running-attempt.js';
 import type { KeyCarrier } from './idempotency-key.js';
 import type { CapturedReply } from './captured-reply.js';
 import { lateResponse } from './late-response.js';
-import { currentCompletion } from './current-completion.js';
+import { completionOf } from './completion.js';
 import { emitFirst, emitReply, replayedStatus } from './emit-reply.js';
 import { type PlatformResponse, setHeader } from './platform.js';
 import { REJECTIONS } from './rejections.js';
@@ -55,7 +55,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     const response = context.switchToHttp().getResponse<PlatformResponse>();
     if (request.method !== 'POST' && request.method !== 'PATCH') return next.handle();
 
-    const completed = currentCompletion();
+    const completed = completionOf(request);
     if (completed) return of(await this.#answer({ identity: completed }, route, { response, next }));
     const reading = this.runtime.identities.read(request, route, this.runtime.settings.namespace);
     switch (reading.kind) {
