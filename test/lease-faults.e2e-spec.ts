@@ -105,6 +105,28 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
       expect([first.status, second.status]).toEqual([500, 201]);
     });
 
+    it('keeps a record whose phase was committed without an answer, and nobody could be asked', async () => {
+      const label = app.play(async ({ attempt, write, run }: Scene) => {
+        await attempt.phase('reserve', () => write('reserved'));
+        return run;
+      });
+      const met = proxy.faultNextCommit('swallow-answer');
+      const first = app.postTo('lease', label);
+      await met;
+      proxy.setDown(true);
+      // Longer than the phase is asked after, and shorter than the end of the attempt is tried to be written.
+      setTimeout(() => proxy.setDown(false), 6_000);
+      const { status } = await first;
+      const left = await app.record(label);
+      const second = await app.postTo('lease', label);
+      expect(await app.notes(label)).toEqual(['reserved']);
+      expect(left).toMatchObject({
+        status: 'pending',
+        last_error: expect.stringMatching(/^PhaseOutcomeUnknownError: Whether the phase "reserve"/),
+      });
+      expect([status, outline(second)]).toEqual([500, { status: 201, text: '2' }]);
+    });
+
     it('journals a step that was done while the database was away, and does not do it again', async () => {
       let charges = 0;
       const label = app.play(async ({ attempt }: Scene) => {

@@ -3,6 +3,7 @@ import type { IdempotencyEvent } from '../events/idempotency-event.js';
 import type { AdminStore, LockedForDecision } from '../store/admin.store.js';
 import type { DecisionAction, RecordDetails } from '../store/record-details.js';
 import type { Session } from '../store/session.js';
+import { withSession } from '../store/with-session.js';
 import {
   DecisionUnknownError,
   RecordInFlightError,
@@ -196,16 +197,7 @@ export class IdempotencyAdmin {
     return keyHashOf(record, this.parts.namespace, this.parts.hashOf);
   }
 
-  async #onSession<T>(work: (session: Session) => Promise<T>): Promise<T> {
-    const { store, timeoutMs } = this.parts;
-    const session = await store.open(timeoutMs);
-    try {
-      const result = await session.within(timeoutMs, work(session));
-      session.release();
-      return result;
-    } catch (error) {
-      await session.rollbackAndRelease(timeoutMs);
-      throw error;
-    }
+  #onSession<T>(work: (session: Session) => Promise<T>): Promise<T> {
+    return withSession(this.parts.store, this.parts.timeoutMs, work);
   }
 }

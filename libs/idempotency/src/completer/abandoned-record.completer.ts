@@ -6,7 +6,7 @@ import type { CompleterSettings } from '../resolve-completer.js';
 import type { DetachedRequest, RouteCaller } from '../routes/route-caller.js';
 import type { RouteRegistry } from '../routes/route-registry.js';
 import type { AbandonedRecord, LeaseStore } from '../store/lease.store.js';
-import type { Session } from '../store/session.js';
+import { withSession } from '../store/with-session.js';
 
 /** How many abandoned records are read at a time. */
 const PAGE = 100;
@@ -62,18 +62,10 @@ export class AbandonedRecordCompleter {
     }
   }
 
-  async #page(after: AbandonedRecord | undefined): Promise<AbandonedRecord[]> {
+  #page(after: AbandonedRecord | undefined): Promise<AbandonedRecord[]> {
     const { store, namespace, settings, acquireTimeoutMs } = this.parts;
-    const session: Session = await store.open(acquireTimeoutMs);
-    try {
-      const options = { graceMs: settings.graceMs, limit: PAGE, ...(after ? { after } : {}) };
-      const page = await session.within(acquireTimeoutMs, store.abandoned(session, namespace, options));
-      session.release();
-      return page;
-    } catch (error) {
-      void session.rollbackAndRelease(acquireTimeoutMs);
-      throw error;
-    }
+    const options = { graceMs: settings.graceMs, limit: PAGE, ...(after ? { after } : {}) };
+    return withSession(store, acquireTimeoutMs, (session) => store.abandoned(session, namespace, options));
   }
 
   /** Calls for the records of a page, as many at a time as `concurrency` says. */

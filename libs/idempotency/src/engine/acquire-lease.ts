@@ -1,11 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ReadRecord } from '../store/idempotency.store.js';
-import type { AttemptIdentity } from '../store/identity.js';
 import type { LeaseClaim, LeaseStore } from '../store/lease.store.js';
 import type { Session } from '../store/session.js';
 import { isTransactionConflict } from '../store/sql-state.js';
 import { type Answered, conclude } from './answered.js';
 import type { Deadline } from './deadline.js';
+import type { EngineRequest } from './outcomes.js';
 import type { AttemptPolicy, EngineSettings } from './policy.js';
 
 /** The record is this request's until its lease is over. */
@@ -34,7 +34,7 @@ interface LeaseParts {
  */
 export async function acquireLease(
   parts: LeaseParts,
-  request: { readonly identity: AttemptIdentity; readonly stored?: Buffer | undefined },
+  request: EngineRequest,
   policy: AttemptPolicy,
   wait?: Deadline,
 ): Promise<Leased | Answered> {
@@ -47,7 +47,7 @@ export async function acquireLease(
 
 async function claimOrRead(
   { store, settings }: LeaseParts,
-  { identity, stored }: { readonly identity: AttemptIdentity; readonly stored?: Buffer | undefined },
+  { identity, stored }: EngineRequest,
   policy: AttemptPolicy,
 ): Promise<Leased | Answered> {
   const { ttlMs, leaseMs, maxAttempts } = policy;

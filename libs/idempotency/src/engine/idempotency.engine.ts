@@ -1,4 +1,3 @@
-import type { DataSource } from 'typeorm';
 import type { IdempotencyEvent } from '../events/idempotency-event.js';
 import { failpoint } from '../failpoint.js';
 import { ConnectionLostError } from '../store/connection-lost.error.js';
@@ -7,15 +6,13 @@ import type { CommitResult, IdempotencyStore } from '../store/idempotency.store.
 import type { Session } from '../store/session.js';
 import { isTransactionConflict } from '../store/sql-state.js';
 import { explainRefusal } from '../transaction/explain-refusal.js';
-import type { AfterCommit } from '../transaction/after-commit.js';
-import type { MakeRunner } from '../transaction/join-data-source.js';
 import { TransactionAttempt } from '../transaction/transaction-attempt.js';
 import { acquire, type Acquired, type Owned } from './acquire.js';
-import { outcomeOf } from './answered.js';
+import { answerFrom, type EngineParts, named } from './engine-parts.js';
 import type { SharedOutcome } from './in-flight.registry.js';
 import type { Engine, EngineOutcome, EngineRequest, HandlerOutcome, RunHandler } from './outcomes.js';
-import type { AttemptPolicy, EngineSettings } from './policy.js';
-import { takeTurn, type Turns } from './take-turn.js';
+import type { AttemptPolicy } from './policy.js';
+import { takeTurn } from './take-turn.js';
 import { resolveOutcome } from './unknown-outcome.js';
 
 /** How long a settled attempt may take to write its record and commit. */
@@ -23,15 +20,8 @@ const COMMIT_TIMEOUT_MS = 30_000;
 /** How long the answer to a lost attempt may be held up by giving the attempt back. */
 const GIVE_BACK_TIMEOUT_MS = 1_000;
 
-export interface EngineParts {
+export interface TransactionEngineParts extends EngineParts {
   readonly store: IdempotencyStore;
-  readonly dataSource: DataSource;
-  readonly makeRunner: MakeRunner;
-  readonly settings: EngineSettings;
-  readonly turns: Turns;
-  /** Runs what is to run after a commit; an error in it is nobody's answer. */
-  readonly afterCommit: (callbacks: AfterCommit) => void;
-  readonly emit: (event: IdempotencyEvent) => void;
 }
 
 /**
@@ -39,7 +29,7 @@ export interface EngineParts {
  * executing, complete or release. The record and the handler's rows commit in one transaction.
  */
 export class IdempotencyEngine implements Engine {
-  constructor(private readonly parts: EngineParts) {}
+  constructor(private readonly parts: TransactionEngineParts) {}
 
   /** Executes the request under its key, or answers from the record. Never rejects. */
   async run({ identity }: EngineRequest, policy: AttemptPolicy, handler: RunHandler): Promise<EngineOutcome> {
@@ -54,10 +44,7 @@ export class IdempotencyEngine implements Engine {
       return { kind: 'rejected', reason: 'store-unavailable', cause };
     }
     if (acquired.kind === 'owned') return this.#execute(identity, policy, acquired, handler);
-    if (acquired.kind === 'replay') {
-      this.#emit({ type: 'replayed', status: acquired.response.status, ...named(identity) });
-    }
-    return outcomeOf(acquired);
+    return answerFrom(acquired, identity, this.parts);
   }
 
   async #execute(
@@ -254,9 +241,4 @@ export class IdempotencyEngine implements Engine {
   #emit(event: IdempotencyEvent): void {
     this.parts.emit(event);
   }
-}
-
-/** How events name a record. */
-export function named({ keyHash, operation }: AttemptIdentity): { keyHash: string; operation: string } {
-  return { keyHash: keyHash.toString('hex'), operation };
 }

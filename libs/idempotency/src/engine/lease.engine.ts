@@ -1,39 +1,29 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import type { DataSource } from 'typeorm';
 import type { IdempotencyEvent } from '../events/idempotency-event.js';
 import { failpoint } from '../failpoint.js';
 import { Heartbeat } from '../lease/heartbeat.js';
 import { LeaseAttempt } from '../lease/lease-attempt.js';
 import type { ErrorCodec } from '../lease/step-codec.js';
+import { untilAnswered } from '../lease/until-answered.js';
 import type { AttemptIdentity } from '../store/identity.js';
-import type { ReadRecord } from '../store/idempotency.store.js';
 import type { Fence, LeaseStore } from '../store/lease.store.js';
 import type { Session } from '../store/session.js';
+import { withSession } from '../store/with-session.js';
 import { isTransactionConflict } from '../store/sql-state.js';
-import type { AfterCommit } from '../transaction/after-commit.js';
-import type { MakeRunner } from '../transaction/join-data-source.js';
 import { acquireLease, type Leased, mayTakeOver } from './acquire-lease.js';
-import { type Answered, conclude, outcomeOf } from './answered.js';
+import { type Answered, conclude } from './answered.js';
 import { Deadline } from './deadline.js';
-import { named } from './idempotency.engine.js';
+import { answerFrom, type EngineParts, named } from './engine-parts.js';
 import type { SharedOutcome } from './in-flight.registry.js';
 import type { Engine, EngineOutcome, EngineRequest, HandlerOutcome, RunHandler } from './outcomes.js';
-import type { AttemptPolicy, EngineSettings } from './policy.js';
-import { takeTurn, type Turns } from './take-turn.js';
+import type { AttemptPolicy } from './policy.js';
+import { takeTurn } from './take-turn.js';
 
 /** How long an outcome is tried to be recorded, on one connection after another. */
 const RECORD_TIMEOUT_MS = 10_000;
-const RECORD_RETRY_MS = 100;
 
-export interface LeaseEngineParts {
+export interface LeaseEngineParts extends EngineParts {
   readonly store: LeaseStore;
-  readonly dataSource: DataSource;
-  readonly makeRunner: MakeRunner;
   readonly errors: ErrorCodec;
-  readonly settings: EngineSettings;
-  readonly turns: Turns;
-  readonly afterCommit: (callbacks: AfterCommit) => void;
-  readonly emit: (event: IdempotencyEvent) => void;
 }
 
 /** One execution, with what its pieces share. */
@@ -72,7 +62,7 @@ export class LeaseEngine implements Engine {
       return { kind: 'rejected', reason: 'store-unavailable', cause };
     }
     if (acquired.kind === 'claimed') return this.#execute(identity, policy, acquired, handler);
-    return this.#answered(identity, acquired);
+    return answerFrom(acquired, identity, this.parts);
   }
 
   /** Ends every heartbeat of this process: what is still running loses its lease in its time. */
@@ -213,8 +203,9 @@ export class LeaseEngine implements Engine {
     heartbeat.lost();
     let answer: Answered | 'again';
     try {
-      const read = (session: Session): Promise<ReadRecord> => store.read(session, identity);
-      const record = await this.#onSession(settings.acquireTimeoutMs, read);
+      const record = await withSession(store, settings.acquireTimeoutMs, (session) =>
+        store.read(session, identity),
+      );
       answer = mayTakeOver(record, policy) ? 'again' : conclude(record);
     } catch (cause) {
       return { kind: 'failed', reason: 'outcome-unknown', cause };
@@ -223,7 +214,7 @@ export class LeaseEngine implements Engine {
       const cause = new Error(`the record was ${own ? 'decided' : 'left'} by another attempt`);
       return { kind: 'failed', reason: 'outcome-unknown', cause };
     }
-    return this.#answered(identity, answer);
+    return answerFrom(answer, identity, this.parts);
   }
 
   /**
@@ -236,34 +227,17 @@ export class LeaseEngine implements Engine {
     removes = false,
   ): Promise<Written> {
     const { settings, store } = this.parts;
-    const deadline = new Deadline(RECORD_TIMEOUT_MS);
-    let isRepeated = false;
-    for (;;) {
-      try {
-        const timeoutMs = settings.acquireTimeoutMs;
-        return await this.#onSession(timeoutMs, async (session) => {
+    try {
+      return await untilAnswered(RECORD_TIMEOUT_MS, (isRepeated) =>
+        withSession(store, settings.acquireTimeoutMs, async (session) => {
           const sent = write(session);
           failpoint('commit-sent');
           if (await sent) return 'written';
           return isRepeated && (await store.isWritten(session, fence)) !== removes ? 'written' : 'stale';
-        });
-      } catch (unknown) {
-        if (deadline.isOver) return { unknown };
-        isRepeated = true;
-        await deadline.race(delay(RECORD_RETRY_MS));
-      }
-    }
-  }
-
-  async #onSession<T>(timeoutMs: number, work: (session: Session) => Promise<T>): Promise<T> {
-    const session = await this.parts.store.open(timeoutMs);
-    try {
-      const result = await session.within(timeoutMs, work(session));
-      session.release();
-      return result;
-    } catch (error) {
-      void session.rollbackAndRelease(timeoutMs);
-      throw error;
+        }),
+      );
+    } catch (unknown) {
+      return { unknown };
     }
   }
 
@@ -280,7 +254,7 @@ export class LeaseEngine implements Engine {
     const timeoutMs = Math.max(50, Math.min(settings.acquireTimeoutMs, leaseMs));
     const parts = {
       leaseMs,
-      renew: () => this.#onSession(timeoutMs, (session) => store.renew(session, fence, leaseMs)),
+      renew: () => withSession(store, timeoutMs, (session) => store.renew(session, fence, leaseMs)),
       onLost: () => {
         ended.abort(new Error('the lease was lost'));
         this.#emit({ type: 'lease-lost', attempt: fence.attempt, ...named(identity) });
@@ -292,13 +266,6 @@ export class LeaseEngine implements Engine {
     const heartbeat = new Heartbeat(parts, sentAt);
     this.#running.add(heartbeat);
     return heartbeat;
-  }
-
-  #answered(identity: AttemptIdentity, answered: Answered): EngineOutcome {
-    if (answered.kind === 'replay') {
-      this.#emit({ type: 'replayed', status: answered.response.status, ...named(identity) });
-    }
-    return outcomeOf(answered);
   }
 
   #emit(event: IdempotencyEvent): void {

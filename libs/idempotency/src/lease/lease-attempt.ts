@@ -1,11 +1,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import { failpoint } from '../failpoint.js';
 import type { AttemptIdentity } from '../store/identity.js';
 import type { JournalEntry } from '../store/journal-entry.js';
 import type { Fence, LeaseStore } from '../store/lease.store.js';
-import type { Session } from '../store/session.js';
+import { withSession } from '../store/with-session.js';
 import { AfterCommit } from '../transaction/after-commit.js';
 import { type AttemptContext, currentContext, runInContext } from '../transaction/attempt-context.js';
 import { AttemptSettledError, UnfinishedWorkError } from '../transaction/attempt-settled.error.js';
@@ -17,13 +16,18 @@ import type { RunningAttempt } from '../transaction/running-attempt.js';
 import type { TransactionAttempt } from '../transaction/transaction-attempt.js';
 import type { Heartbeat } from './heartbeat.js';
 import { Journal, type Visit } from './journal.js';
-import { LeaseLostError, StepNotJournaledError, StepOrderError } from './lease.errors.js';
+import {
+  LeaseLostError,
+  PhaseOutcomeUnknownError,
+  StepNotJournaledError,
+  StepOrderError,
+} from './lease.errors.js';
 import { runPhase } from './phase.js';
 import { decodeResult, encodeResult, type ErrorCodec } from './step-codec.js';
+import { untilAnswered } from './until-answered.js';
 
 /** How long a step that is done is tried to be journaled, on one connection after another. */
 const JOURNAL_TIMEOUT_MS = 10_000;
-const JOURNAL_RETRY_MS = 100;
 
 export interface LeaseAttemptParts {
   readonly store: LeaseStore;
@@ -59,8 +63,8 @@ export class LeaseAttempt implements RunningAttempt {
   #run: HandlerRun;
   #began = false;
   #isSettled = false;
-  /** A step that fails may have reached the other system all the same. */
-  #stepBegan = false;
+  /** A step that fails may have reached the other system all the same, and a phase may have been committed. */
+  #mayHaveActed = false;
   /** Steps and phases that run. */
   readonly #running = new Set<Promise<unknown>>();
   /** Tail of what needs the record's row to itself: phases, and the entries of steps. */
@@ -95,9 +99,9 @@ export class LeaseAttempt implements RunningAttempt {
     return this.#began;
   }
 
-  /** Whether something of the handler is done for good, by this attempt or one before, or may be: a step that failed. */
+  /** Whether something of the handler is done for good, by this attempt or one before, or may be: a failed step, an unanswered phase. */
   get mayHaveEffect(): boolean {
-    return this.#stepBegan || !this.#journal.isEmpty;
+    return this.#mayHaveActed || !this.#journal.isEmpty;
   }
 
   /** Outside a phase, repositories work on the pool as they always do; inside one, its transaction is the context. */
@@ -151,7 +155,7 @@ export class LeaseAttempt implements RunningAttempt {
     return this.#tracked(async () => {
       await this.#assertHeld();
       failpoint('step-begins');
-      this.#stepBegan = true;
+      this.#mayHaveActed = true;
       let entry: JournalEntry;
       let cause: unknown;
       try {
@@ -194,6 +198,7 @@ export class LeaseAttempt implements RunningAttempt {
           return this.#recall(entry) as Journaled<Awaited<T>>;
         } catch (error) {
           if (error instanceof LeaseLostError) heartbeat.lost();
+          if (error instanceof PhaseOutcomeUnknownError) this.#mayHaveActed = true;
           throw error;
         }
       }),
@@ -299,36 +304,24 @@ export class LeaseAttempt implements RunningAttempt {
   }
 
   /**
-   * Writes a step's entry. What the step did is done: it is tried until it stands, also over a restart of the database.
-   * A try whose answer was lost is found by the next one.
+   * Writes a step's entry. What the step did is done: it is tried until it stands. A try whose answer was lost is found by the
+   * next one.
    */
   async #journalStep(entry: JournalEntry): Promise<void> {
     const { store, fence, leaseMs, acquireTimeoutMs, heartbeat, identity } = this.parts;
-    const giveUpAt = performance.now() + JOURNAL_TIMEOUT_MS;
-    for (;;) {
-      const sentAt = performance.now();
-      let session: Session | undefined;
-      try {
-        session = await store.open(acquireTimeoutMs);
-        const written = await session.within(
-          acquireTimeoutMs,
-          store.journalStep(session, fence, entry, leaseMs),
-        );
-        session.release();
-        if (!written) {
-          heartbeat.lost();
-          throw this.#lost();
-        }
-        heartbeat.renewed(sentAt);
-        return;
-      } catch (cause) {
-        void session?.rollbackAndRelease(acquireTimeoutMs);
-        if (cause instanceof LeaseLostError) throw cause;
-        if (performance.now() >= giveUpAt) {
-          throw new StepNotJournaledError(identity.operation, entry.name, { cause });
-        }
-        await delay(JOURNAL_RETRY_MS);
-      }
+    let sentAt = 0;
+    const written = await untilAnswered(JOURNAL_TIMEOUT_MS, () => {
+      sentAt = performance.now();
+      return withSession(store, acquireTimeoutMs, (session) =>
+        store.journalStep(session, fence, entry, leaseMs),
+      );
+    }).catch((cause: unknown) => {
+      throw new StepNotJournaledError(identity.operation, entry.name, { cause });
+    });
+    if (!written) {
+      heartbeat.lost();
+      throw this.#lost();
     }
+    heartbeat.renewed(sentAt);
   }
 }

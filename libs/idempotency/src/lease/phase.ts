@@ -5,12 +5,14 @@ import type { AttemptIdentity } from '../store/identity.js';
 import type { JournalEntry } from '../store/journal-entry.js';
 import type { Fence, LeaseStore } from '../store/lease.store.js';
 import type { Session } from '../store/session.js';
+import { withSession } from '../store/with-session.js';
 import { explainRefusal } from '../transaction/explain-refusal.js';
 import type { MakeRunner } from '../transaction/join-data-source.js';
 import { TransactionAttempt } from '../transaction/transaction-attempt.js';
 import type { Visit } from './journal.js';
 import { LeaseLostError, PhaseOutcomeUnknownError } from './lease.errors.js';
 import { encodeResult } from './step-codec.js';
+import { untilAnswered } from './until-answered.js';
 
 /**
  * A phase whose code is silent for longer than its lease has lost it. A lease that is shorter than a busy process's pauses is
@@ -123,23 +125,12 @@ async function commit(parts: PhaseParts, session: Session, entry: JournalEntry):
   }
 }
 
-async function askWhatBecameOf({ store, fence }: PhaseParts, name: string): Promise<boolean> {
-  const until = performance.now() + RESOLVE_TIMEOUT_MS;
-  for (;;) {
-    let session: Session | undefined;
-    try {
-      session = await store.open(RESOLVE_TIMEOUT_MS);
-      return await session.within(
-        2 * RESOLVE_TIMEOUT_MS,
-        store.phaseSettled(session, fence, name, RESOLVE_TIMEOUT_MS),
-      );
-    } catch (error) {
-      if (performance.now() >= until) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    } finally {
-      void session?.rollbackAndRelease(RESOLVE_TIMEOUT_MS);
-    }
-  }
+function askWhatBecameOf({ store, fence }: PhaseParts, name: string): Promise<boolean> {
+  return untilAnswered(RESOLVE_TIMEOUT_MS, () =>
+    withSession(store, 2 * RESOLVE_TIMEOUT_MS, (session) =>
+      store.phaseSettled(session, fence, name, RESOLVE_TIMEOUT_MS),
+    ),
+  );
 }
 
 function transactionOf(parts: PhaseParts, { name }: Visit, session: Session): TransactionAttempt {
