@@ -15,12 +15,20 @@ import {
 } from 'nestjs-pg-idempotency';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { startApp } from './support/app.js';
-import { openStage, outline, problemCode, type Scene, scripted, type StagedApp } from './support/stage.js';
+import {
+  lease,
+  openStage,
+  outline,
+  problemCode,
+  type Scene,
+  scripted,
+  type StagedApp,
+} from './support/stage.js';
 import { startProxy } from './support/tcp-proxy.js';
 import { deferred, until } from './support/until.js';
 
-const lease = (options: IdempotentOptions = {}): MethodDecorator =>
-  Idempotent({ mode: 'lease', scope: false, onAbandoned: 'fail', ...options });
+const undecided = (options: IdempotentOptions = {}): MethodDecorator =>
+  lease({ onAbandoned: 'fail', ...options });
 
 const ada = { actor: 'ada', reason: 'the provider’s books, ticket 7' };
 const bob = { actor: 'bob', reason: 'the provider’s books, ticket 7' };
@@ -40,10 +48,10 @@ describe.each([
         platform,
         pipeline,
         controllers: [
-          scripted('once', lease()),
-          scripted('bounded', lease({ leaseTtl: 100, maxRuntime: 200 })),
-          scripted('brief', lease({ leaseTtl: 400, maxRuntime: '10s' })),
-          scripted('limited', lease({ onAbandoned: 'retry', maxAttempts: 1 })),
+          scripted('once', undecided()),
+          scripted('bounded', undecided({ leaseTtl: 100, maxRuntime: 200 })),
+          scripted('brief', undecided({ leaseTtl: 400, maxRuntime: '10s' })),
+          scripted('limited', undecided({ onAbandoned: 'retry', maxAttempts: 1 })),
           scripted('plain', Idempotent({ scope: false })),
           scripted('scoped', Idempotent({ scope: ({ headers }) => String(headers['x-user']) })),
         ],

@@ -1,18 +1,18 @@
 import { BadGatewayException, ConflictException } from '@nestjs/common';
-import {
-  Idempotent,
-  IdempotencyEvents,
-  type IdempotencyEvent,
-  type IdempotentOptions,
-} from 'nestjs-pg-idempotency';
+import { IdempotencyEvents, type IdempotencyEvent } from 'nestjs-pg-idempotency';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { SETUPS } from './support/app.js';
 import { send } from './support/http.js';
-import { openStage, outline, problemCode, type Scene, scripted, type StagedApp } from './support/stage.js';
+import {
+  lease,
+  openStage,
+  outline,
+  problemCode,
+  type Scene,
+  scripted,
+  type StagedApp,
+} from './support/stage.js';
 import { deferred, until } from './support/until.js';
-
-const lease = (options: IdempotentOptions = {}): MethodDecorator =>
-  Idempotent({ mode: 'lease', scope: false, ...options });
 
 describe.each(SETUPS)('lease mode on $platform (pipeline: $pipeline)', ({ platform, pipeline }) => {
   let app: StagedApp;

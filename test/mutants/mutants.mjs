@@ -261,7 +261,7 @@ export const MUTANTS = [
     file: 'engine/lease.engine.ts',
     find: '    await attempt.idle();\n',
     replace: '',
-    spec: 'test/lease-faults.e2e-spec.ts',
+    spec: 'test/steps.e2e-spec.ts',
     test: 'are waited for when another one beside them has failed',
   },
   {
@@ -325,7 +325,7 @@ export const MUTANTS = [
     file: 'lease/lease-attempt.ts',
     find: '    await this.idle();\n    this.#assertActive();',
     replace: '    this.#assertActive();',
-    spec: 'test/lease-faults.e2e-spec.ts',
+    spec: 'test/steps.e2e-spec.ts',
     test: 'while a step is still going on',
   },
   {

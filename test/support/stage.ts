@@ -12,7 +12,7 @@ import {
   type Type,
 } from '@nestjs/common';
 import { InjectDataSource, InjectEntityManager, InjectRepository, TypeOrmModule } from '@nestjs/typeorm';
-import { type Attempt, CurrentAttempt } from 'nestjs-pg-idempotency';
+import { type Attempt, CurrentAttempt, Idempotent, type IdempotentOptions } from 'nestjs-pg-idempotency';
 import type { Pool, QueryResultRow } from 'pg';
 import { Column, DataSource, Entity, EntityManager, PrimaryGeneratedColumn, Repository } from 'typeorm';
 import { startApp, type TestApp, type TestAppOptions } from './app.js';
@@ -124,6 +124,11 @@ export function scripted(path: string, ...decorators: MethodDecorator[]): Type {
   // The completer knows a route by the name of its class.
   Object.defineProperty(ScriptedController, 'name', { value: `Scripted_${path}_Controller` });
   return ScriptedController;
+}
+
+/** A lease-mode route whose keys are not of a user. */
+export function lease(options: IdempotentOptions = {}): MethodDecorator {
+  return Idempotent({ mode: 'lease', scope: false, ...options });
 }
 
 /** What a client acts on. */
