@@ -1,5 +1,5 @@
 import { BadGatewayException, ConflictException } from '@nestjs/common';
-import { IdempotencyEvents, type IdempotencyEvent } from 'nestjs-pg-idempotency';
+import { IdempotencyEvents, type IdempotencyEvent, IdempotencyModule } from 'nestjs-pg-idempotency';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { SETUPS } from './support/app.js';
 import { send } from './support/http.js';
@@ -272,6 +272,35 @@ describe.each(SETUPS)('lease mode on $platform (pipeline: $pipeline)', ({ platfo
     const second = await app.postTo('bounded', label);
     expect(await app.effects(label)).toBe(1);
     expect(outline(second)).toEqual({ status: 200, text: 'late' });
+  });
+});
+
+describe('an application that has shut down', () => {
+  it('renews no lease any more, and leaves its record to others', async () => {
+    const app = await openStage({
+      controllers: [scripted('short', lease({ leaseTtl: 200, maxRuntime: '30s' }))],
+    });
+    try {
+      const gate = deferred();
+      const label = app.play(async () => {
+        await gate.promise;
+        return 'done';
+      });
+      const answer = app.postTo('short', label);
+      await until('the handler runs', () => app.stage.runs(label) === 1);
+      app.app.get(IdempotencyModule).onApplicationShutdown();
+      await until('the lease is over', async () => {
+        const [row] = await app.rows<{ over: boolean }>(
+          'SELECT lease_until < clock_timestamp() AS over FROM idempotency_keys WHERE key = $1',
+          [label],
+        );
+        return row?.over === true;
+      });
+      gate.resolve();
+      await answer;
+    } finally {
+      await app.close();
+    }
   });
 });
 
