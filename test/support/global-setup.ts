@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../../apps/cart/src/database/embedded-postgres.js';
+import { missingServers } from './servers.js';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -19,8 +20,26 @@ declare module 'vitest' {
  * One real PostgreSQL for all end-to-end tests, in a directory that goes with it; each test file makes databases of
  * its own. `TEST_POSTGRES_URL` names another server to run them on, as its superuser. The library, the
  * cart and the payment provider are compiled too: the tests that kill processes run what `npm run build` makes.
+ *
+ * What is left out for want of a server is said by name when the run ends; with `CI=true` nothing may be left out.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const missing = missingServers();
+  if (missing && process.env['CI'] === 'true') {
+    throw new Error(`the tests need ${missing.names.join(', ')}: ${missing.fix}`);
+  }
+  const stopDatabase = await startDatabase(project);
+  return async () => {
+    await stopDatabase();
+    if (missing) {
+      console.warn(
+        `\nLEFT OUT: every test that needs ${missing.names.join(', ')}. To run them: ${missing.fix}`,
+      );
+    }
+  };
+}
+
+async function startDatabase(project: TestProject): Promise<() => Promise<void>> {
   for (const config of [
     'libs/idempotency/tsconfig.lib.json',
     'apps/cart/tsconfig.app.json',
