@@ -98,6 +98,7 @@ export class IdempotencyModule
 
   onApplicationBootstrap(): void {
     for (const warning of this.runtime.warnings) this.#logger.warn(warning);
+    this.runtime.caches?.start();
     this.runtime.reaper.start();
     this.runtime.completer?.start();
   }
@@ -107,7 +108,8 @@ export class IdempotencyModule
   }
 
   /** After the server has closed: what still runs then is not waited for, and loses its lease. */
-  onApplicationShutdown(): void {
+  async onApplicationShutdown(): Promise<void> {
     this.runtime.leaseEngine.stop();
+    await this.runtime.caches?.close();
   }
 }

@@ -1,5 +1,6 @@
 import { type FactoryProvider, Logger } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
+import { ReplayCaches } from './cache/replay-caches.js';
 import { AbandonedRecordCompleter } from './completer/abandoned-record.completer.js';
 import { IdempotencyAdmin } from './admin/idempotency.admin.js';
 import { IdempotencyEngine } from './engine/idempotency.engine.js';
@@ -29,6 +30,7 @@ import { LeaseStore } from './store/lease.store.js';
 import { migrate, missingMigrations } from './store/migrations/migrator.js';
 import { checkServer, type ServerFacts } from './store/server-check.js';
 import { type ConnectionSource, openSession, type Session } from './store/session.js';
+import { tableSpace } from './store/table-space.js';
 import type { AfterCommit } from './transaction/after-commit.js';
 import { downstreamKeyOf } from './transaction/downstream-key.js';
 import { joinDataSource } from './transaction/join-data-source.js';
@@ -38,6 +40,8 @@ export interface StartedRuntime extends IdempotencyRuntime {
   readonly leaseEngine: LeaseEngine;
   readonly admin: IdempotencyAdmin;
   readonly reaper: ExpiredRecordReaper;
+  /** `undefined`: none. */
+  readonly caches: ReplayCaches | undefined;
   /** `undefined`: off. */
   readonly completer: AbandonedRecordCompleter | undefined;
   /** Told once the application is up. */
@@ -88,6 +92,7 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
       events.emit(event);
     };
     const sealing = settings.encryptionKeys ? new Sealer(settings.encryptionKeys) : undefined;
+    const caches = replayCaches(settings, emit);
     const store = new IdempotencyStore(settings.table, source, facts.version, sealing);
     const leases = new LeaseStore(store);
     const { acquireTimeoutMs, reapIntervalMs: intervalMs, reapBatch: batch } = settings;
@@ -95,6 +100,7 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
     const maxWaiters = settings.maxWaiters ?? (pool < 2 ? 0 : Math.max(1, Math.floor(pool / 4)));
     const makeRunner = joinDataSource(dataSource);
     const inFlight = new InFlightRegistry();
+    const cache = caches?.of(facts.space, store.clock);
     const shared = {
       dataSource,
       makeRunner,
@@ -105,14 +111,14 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
     const transactions = new IdempotencyEngine({
       ...shared,
       store,
-      turns: { inFlight, waiters: new WaiterSlots(maxWaiters) },
+      turns: { inFlight, waiters: new WaiterSlots(maxWaiters), cache },
     });
     const leaseEngine = new LeaseEngine({
       ...shared,
       store: leases,
       errors: stepErrors,
       // Whoever waits in lease mode looks from time to time, and holds no connection in between.
-      turns: { inFlight, waiters: new WaiterSlots(LEASE_WAITERS) },
+      turns: { inFlight, waiters: new WaiterSlots(LEASE_WAITERS), cache },
     });
     return {
       engines: { transaction: transactions, lease: leaseEngine },
@@ -137,6 +143,7 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
         emit,
       }),
       reaper: new ExpiredRecordReaper(store, { intervalMs, batch, acquireTimeoutMs }, emit),
+      caches,
       warnings: [...facts.warnings, ...isolationWarning(dataSource)],
       routes,
       identities,
@@ -146,7 +153,20 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
   },
 };
 
-async function prepareDatabase(source: ConnectionSource, settings: ModuleSettings): Promise<ServerFacts> {
+function replayCaches(
+  { replayCache }: ModuleSettings,
+  emit: (event: IdempotencyEvent) => void,
+): ReplayCaches | undefined {
+  if (!replayCache) return undefined;
+  const { shared, ...settings } = replayCache;
+  const sealed = shared && { cache: shared.cache, sealing: new Sealer(shared.keys) };
+  return new ReplayCaches({ ...settings, shared: sealed, emit });
+}
+
+async function prepareDatabase(
+  source: ConnectionSource,
+  settings: ModuleSettings,
+): Promise<ServerFacts & { readonly space: string }> {
   return withSession(source, settings.acquireTimeoutMs, async (session) => {
     // Before the migrations too, which fail on a standby with an error that says less.
     refuseUnusable(await checkServer(session, settings.table));
@@ -174,7 +194,7 @@ async function prepareDatabase(source: ConnectionSource, settings: ModuleSetting
           "migrations: 'run'.",
       });
     }
-    return facts;
+    return { ...facts, space: settings.replayCache ? await tableSpace(session, settings.table) : '' };
   });
 }
 
