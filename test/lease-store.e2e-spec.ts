@@ -810,7 +810,7 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         expect(await effects()).toHaveLength(1);
         expect(await steps()).toMatchObject([{ name: 'reserve', kind: 'phase', attempt: 1 }]);
         expect(during).toEqual(IN_FLIGHT);
-        expect(result).toEqual({ kind: 'committed' });
+        expect(result).toMatchObject({ kind: 'committed' });
         expect(await settled(fence)).toBe(true);
       });
 
