@@ -13,6 +13,10 @@ export default defineConfig({
         find: /^nestjs-pg-idempotency\/testing$/,
         replacement: source('./libs/idempotency/src/testing/index.ts'),
       },
+      {
+        find: /^nestjs-pg-idempotency\/redis$/,
+        replacement: source('./libs/idempotency/src/cache/redis/index.ts'),
+      },
     ],
   },
   test: {
