@@ -101,7 +101,7 @@ describe('options of redisCache()', () => {
       'a database of a cluster',
       { cluster: [NODE], options: { db: 1 } },
       'redisCache.options.db',
-      /only username/,
+      /Only username/,
     ],
     [
       'an own queue',
