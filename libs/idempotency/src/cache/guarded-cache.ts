@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { IdempotencyEvent } from '../events/idempotency-event.js';
 import { NodeGuard, NodeUnavailableError } from './node-guard.js';
 import type { SharedCache, SharedCacheWrite } from './shared-cache.js';
@@ -83,7 +82,10 @@ export class GuardedCache {
     const closed = Promise.resolve()
       .then(() => cache.close())
       .catch(() => undefined);
-    await Promise.race([closed, delay(CLOSE_MS, undefined, { ref: false })]);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise((resolve) => (timer = setTimeout(resolve, CLOSE_MS)));
+    await Promise.race([closed, late]);
+    clearTimeout(timer);
   }
 
   async #run<T>(key: string, operation: () => Promise<T>): Promise<T> {
