@@ -145,6 +145,23 @@ const FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
   ],
   'events/': ['engine/', 'http/', 'transaction/', 'store/'],
   'reaper/': ['engine/', 'http/', 'transaction/', 'routes/', 'decorators/'],
+  // A shared cache is bytes under a key: what they are is nobody's business there.
+  'cache/redis/': [
+    'engine/',
+    'http/',
+    'transaction/',
+    'store/',
+    'events/',
+    'lease/',
+    'reaper/',
+    'routes/',
+    'decorators/',
+    'admin/',
+    'sealing/',
+    'typeorm',
+    'pg',
+    'rxjs',
+  ],
   // Sealing is bytes in, bytes out.
   'sealing/': [
     'engine/',
@@ -160,6 +177,17 @@ const FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
     'pg',
   ],
 };
+
+/** Drivers that are not everybody's, and the one room that may import each: its own entry of the package. */
+const DRIVERS: Readonly<Record<string, string>> = { ioredis: 'cache/redis/' };
+
+function strayDrivers(sources: readonly SourceFile[]): string[] {
+  return sources.flatMap((file) =>
+    importsOf(file)
+      .filter(({ target }) => target in DRIVERS && !file.path.startsWith(DRIVERS[target] ?? ''))
+      .map(({ target }) => `${file.path} imports ${target}`),
+  );
+}
 
 const lies = (target: string, rule: string): boolean =>
   rule.endsWith('/') ? target.startsWith(rule) : target === rule;
@@ -212,16 +240,23 @@ function packagesLoadedBy(entry: string): Set<string> {
 
 describe('layers', () => {
   it('looks at every room', () => {
-    const rooms = new Set(
-      files.flatMap(({ path }) => (path.includes('/') ? [`${path.split('/')[0]}/`] : [])),
-    );
-    for (const room of Object.keys(FORBIDDEN)) expect([...rooms]).toContain(room);
+    const paths = files.map(({ path }) => path);
+    for (const room of [...Object.keys(FORBIDDEN), ...Object.values(DRIVERS)]) {
+      expect(paths).toContainEqual(expect.stringMatching(`^${room}`));
+    }
     expect(files.length).toBeGreaterThan(40);
     expect(files.flatMap(importsOf).length).toBeGreaterThan(100);
   });
 
   it('imports in one direction: interceptor, engine, store', () => {
     expect(violations(files)).toEqual([]);
+  });
+
+  it('imports the driver of a cache in its own room only, types included', () => {
+    expect(strayDrivers(files)).toEqual([]);
+    const text = "import type { Redis } from 'ioredis';";
+    expect(strayDrivers([{ path: 'cache/x.ts', text }])).toEqual(['cache/x.ts imports ioredis']);
+    expect(strayDrivers([{ path: 'cache/redis/x.ts', text }])).toEqual([]);
   });
 
   it('keeps SQL out of HTTP', () => {
@@ -267,6 +302,11 @@ describe('layers', () => {
         loaded.filter((name) => /redis|memcache|swagger|opentelemetry|express|fastify/.test(name)),
       ).toEqual([]);
     }
+    for (const [driver, room] of Object.entries(DRIVERS)) {
+      const loaded = [...packagesLoadedBy(`${room}index`)].filter((name) => !name.startsWith('node:'));
+      expect(loaded).toContain(driver);
+      expect(loaded.filter((name) => !declared.includes(name))).toEqual([]);
+    }
     // The printer of SQL runs where neither Nest nor a driver is installed.
     expect([...packagesLoadedBy('cli')].filter((name) => !name.startsWith('node:'))).toEqual([]);
     expect([...packagesLoadedBy('index')]).toContain('@nestjs/common');
@@ -288,6 +328,11 @@ describe('layers', () => {
       'http/x.ts imports store/idempotency.sql',
     ],
     ['admin/x.ts', "import { keyHash } from '../http/key-hash.js';", 'admin/x.ts imports http/key-hash'],
+    [
+      'cache/redis/x.ts',
+      "import { seal } from '../../sealing/seal.js';",
+      'cache/redis/x.ts imports sealing/seal',
+    ],
     ['sealing/x.ts', "import { sha256Of } from '../http/sha256.js';", 'sealing/x.ts imports http/sha256'],
   ])('finds the wrong import in %s: %s', (path, text, violation) => {
     expect(violations([{ path, text }])).toEqual([violation]);
