@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 
-/** What a faulty server does with a question; the version it tells as it should. */
+/** What a faulty server does with a question; its version and `get ready` it answers as it should. */
 export type Fault = (socket: Socket, question: string) => void;
 
 export interface FaultyMemcached {
@@ -29,6 +29,7 @@ export async function startFaultyMemcached(
       rest = lines.pop() ?? '';
       for (const line of lines) {
         if (line === 'version') socket.write(version);
+        else if (line === 'get ready') socket.write('END\r\n');
         else fault(socket, line);
       }
     });
