@@ -144,6 +144,24 @@ const FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
     'rxjs',
   ],
   'events/': ['engine/', 'http/', 'transaction/', 'store/'],
+  // A shared cache is bytes under a key: it knows neither records nor requests.
+  'cache/memcached/': [
+    'engine/',
+    'http/',
+    'transaction/',
+    'store/',
+    'events/',
+    'reaper/',
+    'routes/',
+    'decorators/',
+    'sealing/',
+    'cache/redis/',
+    '@nestjs/core',
+    '@nestjs/typeorm',
+    'typeorm',
+    'pg',
+    'rxjs',
+  ],
   'reaper/': ['engine/', 'http/', 'transaction/', 'routes/', 'decorators/'],
   // A shared cache is bytes under a key: what they are is nobody's business there.
   'cache/redis/': [
@@ -220,10 +238,16 @@ function sqlIn({ path, text }: SourceFile): string[] {
   return found;
 }
 
-/** Packages that a file of the library loads at run time, directly or through others of its files. */
-function packagesLoadedBy(entry: string): Set<string> {
-  const packages = new Set<string>();
+/** Files of the library that one of them loads at run time. */
+function filesLoadedBy(entry: string): string[] {
   const seen = new Set<string>();
+  packagesLoadedBy(entry, seen);
+  return [...seen];
+}
+
+/** Packages that a file of the library loads at run time, directly or through others of its files. */
+function packagesLoadedBy(entry: string, seen = new Set<string>()): Set<string> {
+  const packages = new Set<string>();
   const open = [entry];
   for (let next = open.pop(); next !== undefined; next = open.pop()) {
     if (seen.has(next)) continue;
@@ -307,6 +331,13 @@ describe('layers', () => {
       expect(loaded).toContain(driver);
       expect(loaded.filter((name) => !declared.includes(name))).toEqual([]);
     }
+    // It speaks the protocol by itself, and is loaded by those only who use it.
+    expect(
+      [...packagesLoadedBy('cache/memcached/index')].filter((name) => !name.startsWith('node:')),
+    ).toEqual(['@nestjs/common']);
+    for (const entry of ['index', 'testing/index', 'cli']) {
+      expect(filesLoadedBy(entry).filter((path) => path.startsWith('cache/memcached/'))).toEqual([]);
+    }
     // The printer of SQL runs where neither Nest nor a driver is installed.
     expect([...packagesLoadedBy('cli')].filter((name) => !name.startsWith('node:'))).toEqual([]);
     expect([...packagesLoadedBy('index')]).toContain('@nestjs/common');
@@ -334,6 +365,11 @@ describe('layers', () => {
       'cache/redis/x.ts imports sealing/seal',
     ],
     ['sealing/x.ts', "import { sha256Of } from '../http/sha256.js';", 'sealing/x.ts imports http/sha256'],
+    [
+      'cache/memcached/x.ts',
+      "import { seal } from '../../sealing/seal.js';",
+      'cache/memcached/x.ts imports sealing/seal',
+    ],
   ])('finds the wrong import in %s: %s', (path, text, violation) => {
     expect(violations([{ path, text }])).toEqual([violation]);
   });

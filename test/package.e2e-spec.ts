@@ -155,12 +155,14 @@ describe('the package', () => {
     expect(decorator).toContain('Makes a route idempotent');
   });
 
-  it('is imported by its name, with what it exports, and by /testing', () => {
-    const exported = run<{ core: string[]; testing: string[] }>(
+  it('is imported by its name, with what it exports, and by /testing and /memcached', () => {
+    const exported = run<{ core: string[]; testing: string[]; memcached: string[] }>(
       `import 'reflect-metadata';
        import * as core from '${manifest.name}';
        import * as testing from '${manifest.name}/testing';
-       console.log(JSON.stringify({ core: Object.keys(core), testing: Object.keys(testing) }));`,
+       import * as memcached from '${manifest.name}/memcached';
+       const names = { core: Object.keys(core), testing: Object.keys(testing), memcached: Object.keys(memcached) };
+       console.log(JSON.stringify(names));`,
     );
     expect(exported.core.toSorted()).toEqual(
       [
@@ -194,6 +196,7 @@ describe('the package', () => {
       ].toSorted(),
     );
     expect(exported.testing).toEqual(['armFailpoints']);
+    expect(exported.memcached).toEqual(['memcachedCache']);
   });
 
   it('is one package to both of its entries: a failpoint armed through /testing is reached', () => {
@@ -225,6 +228,7 @@ describe('the package', () => {
       '@nestjs/platform-fastify',
       'ioredis',
       'redis',
+      'memcache',
       'memjs',
     ].filter((name) => existsSync(join(consumer, 'node_modules', name)));
     expect(resolvable).toEqual([]);
@@ -281,6 +285,9 @@ describe('the package', () => {
     const { status, stdout } = compile(
       `import { Idempotent, IdempotencyModule, type IdempotencyEvent, type IdempotentOptions } from '${manifest.name}';
        import { armFailpoints } from '${manifest.name}/testing';
+       import { memcachedCache, type MemcachedCacheOptions } from '${manifest.name}/memcached';
+       export const cache: MemcachedCacheOptions = { nodes: ['cache-1:11211'], timeout: '1s' };
+       export const nodeOf: string = memcachedCache(cache).nodeOf('key');
        export const module = IdempotencyModule.forRoot({ ttl: '24h', keyFormat: /^a/, dataSource: 'orders' });
        export const later = IdempotencyModule.forRootAsync({ dataSource: 'orders', useFactory: () => ({ ttl: 5 }) });
        export const options: IdempotentOptions = { scope: ({ user }) => (user as { id: string }).id };
