@@ -518,6 +518,12 @@ describe('warnings', () => {
     expect(log.warnings).toContainEqual(expect.stringMatching(/^fsync or full_page_writes is off/));
   });
 
+  it('tell that commits which were not replicated would not be told from others', async () => {
+    await settings('SET client_min_messages = error');
+    const { log } = await boot({});
+    expect(log.warnings).toContainEqual(expect.stringMatching(/^client_min_messages is error/));
+  });
+
   it('are silent about a server that is set right', async () => {
     const { log } = await boot({});
     expect(log.warnings.filter((text) => !text.startsWith('fsync'))).toEqual([]);

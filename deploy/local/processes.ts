@@ -1,4 +1,4 @@
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, constants } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
@@ -76,7 +76,7 @@ process.once('exit', () => {
 export function startServer(
   path: string,
   args: readonly string[],
-  options: { readonly cwd?: string; readonly detached?: boolean } = {},
+  options: Pick<SpawnOptions, 'cwd' | 'detached' | 'env' | 'uid' | 'gid'> = {},
 ): ServerProcess {
   const child = spawn(path, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
   running.add(child);

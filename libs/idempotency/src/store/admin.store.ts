@@ -1,6 +1,7 @@
 import type { QueryResult, QueryResultRow } from 'pg';
 import { adminSql, type AdminSql } from './admin.sql.js';
-import { commit, type CommitResult, flush, type IdempotencyStore } from './idempotency.store.js';
+import { commit, type CommitResult, flush } from './commit.js';
+import type { IdempotencyStore } from './idempotency.store.js';
 import { KNOWN_FORMATS, type StoredResponse } from './record.js';
 import type {
   DecisionAction,
@@ -12,6 +13,7 @@ import type {
   RecordState,
   RecordSummary,
 } from './record-details.js';
+import { unlessUnreplicated } from './replication.js';
 import { BytesCodec } from './response-columns.js';
 import type { Session } from './session.js';
 
@@ -178,7 +180,7 @@ export class AdminStore {
   }
 
   commit(session: Session): Promise<CommitResult> {
-    return commit(session, [], 'COMMIT');
+    return unlessUnreplicated(session, () => commit(session, [], 'COMMIT'));
   }
 
   #entry(keyHash: Buffer, { content_type: contentType, body, ...row }: JournalRow): JournaledEntry {

@@ -1,4 +1,5 @@
 import { KNOWN_FORMATS } from './record.js';
+import { WAITS_FOR_STANDBY } from './replication.js';
 import { quoteTable, stepsTable } from './table-name.js';
 
 /**
@@ -114,12 +115,13 @@ SELECT attempt, abandoned, status, ${EXPIRED} AS expired, ${BORN} AS born,
 
   /**
    * What stands in the record, locked or not. Its own snapshot under READ COMMITTED: it sees what an owner committed
-   * between LOCK and READ. $1 key_hash, $2 fingerprint
+   * between LOCK and READ. Visible is not yet replicated: a commit whose wait for the standby was ended is visible, and so is
+   * one that waited when the server crashed. `standby_awaited` asks for a wait of our own. $1 key_hash, $2 fingerprint
    */
   const READ = `
 SELECT status, attempt, abandoned, fingerprint = $2 AS same, ${EXPIRED} AS expired, format,
        lease_until <= clock_timestamp() AS lease_over, response_status, response_headers, response_body,
-       ${expiresAt('expires_at')}, ${DATABASE_NOW}
+       ${expiresAt('expires_at')}, ${DATABASE_NOW}, ${WAITS_FOR_STANDBY} AS standby_awaited
   FROM ${table}
  WHERE key_hash = $1`;
 

@@ -1,17 +1,13 @@
 import type { QueryResult, QueryResultRow } from 'pg';
+import { commit, type CommitResult, committed, flush } from './commit.js';
 import { DatabaseClock } from './database-clock.js';
 import type { AttemptIdentity } from './identity.js';
 import { idempotencySql, type IdempotencySql } from './idempotency.sql.js';
 import { KNOWN_FORMATS, type StoredResponse } from './record.js';
 import { ResponseCodec, type Sealing } from './response-columns.js';
+import { awaitStandby, unlessUnreplicated } from './replication.js';
 import { openSession, type ConnectionSource, type Session, type Statement } from './session.js';
-import {
-  CommitRefusedError,
-  isRefusal,
-  LOCK_NOT_AVAILABLE,
-  SERIALIZATION_FAILURE,
-  sqlStateOf,
-} from './sql-state.js';
+import { LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE, sqlStateOf } from './sql-state.js';
 
 /** A row that LOCK gave us: nobody else can begin an attempt on it until this transaction ends. */
 export interface LockedRecord {
@@ -61,6 +57,8 @@ interface ReadRow extends QueryResultRow {
   expired: boolean;
   /** Nobody holds it by a lease any more; `null` without one. */
   lease_over: boolean | null;
+  /** A final outcome that is to be answered only when the standbys have it. */
+  standby_awaited: boolean;
   format: number;
   response_status: number | null;
   response_headers: Record<string, string> | null;
@@ -141,8 +139,11 @@ export class IdempotencyStore {
       .slice(-3)
       .map((result) => (result as PromiseFulfilledResult<QueryResult>).value);
     const row = locked?.rows[0] as LockedRecord | undefined;
-    const record = this.describe(keyHash, read?.rows[0], askedAt);
-    if (!row) return { kind: 'not-locked', record };
+    if (!row) {
+      const record = await this.found(session, keyHash, read?.rows[0], { askedAt, inTransaction: true });
+      return { kind: 'not-locked', record };
+    }
+    this.clock.observe((read?.rows[0] as ReadRow).database_now_ms, askedAt);
     if (waitMs !== undefined) {
       const limit = (results[2] as PromiseFulfilledResult<QueryResult<{ previous: string }>>).value.rows[0];
       await session.query({ text: sql.UNLIMIT_WAIT, values: [limit?.previous] });
@@ -187,7 +188,7 @@ export class IdempotencyStore {
     };
     const before = status === 'error' ? [{ text: sql.ROLLBACK_TO_SAVEPOINT }, complete] : [complete];
     const askedAt = performance.now();
-    const result = await commit(session, before, sql.COMMIT, outcome);
+    const result = await unlessUnreplicated(session, () => commit(session, before, sql.COMMIT, outcome));
     if (result.kind !== 'committed') return result;
     return { kind: 'committed', ...this.keptUntil(result.answers.at(-2), askedAt) };
   }
@@ -230,7 +231,10 @@ export class IdempotencyStore {
 
   /**
    * What became of `attempt` after the answer to its COMMIT was lost. Waits at most `waitMs` for the old transaction
-   * to end. `'gone'`: the record was deleted meanwhile, and with it the only witness.
+   * to end, and as long for the standbys to have what it has committed. `'gone'`: the record was deleted meanwhile, and with
+   * it the only witness.
+   *
+   * @throws {NotReplicatedError} when it was committed here, and a failover may take it back.
    */
   async settled(
     session: Session,
@@ -251,7 +255,27 @@ export class IdempotencyStore {
       .value;
     const [row] = rows;
     if (!row) return 'gone';
-    return row.attempt === attempt && row.status !== 'pending' ? 'committed' : 'rolled-back';
+    if (row.attempt !== attempt || row.status === 'pending') return 'rolled-back';
+    await awaitStandby(session, { waitMs });
+    return 'committed';
+  }
+
+  /**
+   * The same as {@link describe}, for an answer: a final outcome is one when it stands on the synchronous standbys, too.
+   *
+   * @throws {NotReplicatedError} when it does not in time.
+   */
+  async found(
+    session: Session,
+    keyHash: Buffer,
+    row: QueryResultRow | undefined,
+    { askedAt, inTransaction = false }: { readonly askedAt: number; readonly inTransaction?: boolean },
+  ): Promise<ReadRecord> {
+    const record = this.describe(keyHash, row, askedAt);
+    if (record.state === 'final' && (row as ReadRow).standby_awaited) {
+      await awaitStandby(session, { inTransaction });
+    }
+    return record;
   }
 
   /** What a row of READ says, which was asked for at `askedAt` by `performance.now()`; `undefined` is no row. */
@@ -293,80 +317,9 @@ export interface CompletedAttempt {
   readonly onSent?: (what: 'record' | 'commit') => void;
 }
 
-export type CommitResult =
-  /** `answers`: to the statements, COMMIT the last. */
-  | { readonly kind: 'committed'; readonly answers: readonly QueryResult[] }
-  /** PostgreSQL said no: nothing was committed. */
-  | { readonly kind: 'refused'; readonly cause: unknown }
-  /** The connection went after COMMIT was sent and before its answer came. */
-  | { readonly kind: 'unknown'; readonly cause: unknown };
-
-/** The same for a final outcome, with when its record expires by the database's clock. */
+/** What COMMIT of a final outcome came to, with when its record expires by the database's clock. */
 export type CompleteResult =
   Exclude<CommitResult, { kind: 'committed' }> | { readonly kind: 'committed'; readonly expiresAtMs: number };
-
-/** Sends statements together where the connection pipelines, else one after another until one fails. */
-export async function flush(
-  session: Session,
-  statements: readonly Statement[],
-): Promise<PromiseSettledResult<QueryResult>[]> {
-  if (session.pipelined) return Promise.allSettled(statements.map((statement) => session.query(statement)));
-  const results: PromiseSettledResult<QueryResult>[] = [];
-  for (const statement of statements) {
-    const [result] = await Promise.allSettled([session.query(statement)]);
-    results.push(result);
-    // A failed claim under REPEATABLE READ is no failure (see claim()); it stands outside the transaction.
-    if (result.status === 'rejected' && sqlStateOf(result.reason) !== SERIALIZATION_FAILURE) break;
-  }
-  return results;
-}
-
-export async function commit(
-  session: Session,
-  before: readonly Statement[],
-  commitText: string,
-  { onSent }: Pick<CompletedAttempt, 'onSent'> = {},
-): Promise<CommitResult> {
-  let commitSent = false;
-  const sendCommit = (): Promise<QueryResult> => {
-    onSent?.('record');
-    const answer = session.query({ text: commitText });
-    commitSent = !session.isLost;
-    onSent?.('commit');
-    return answer;
-  };
-  const results: PromiseSettledResult<QueryResult>[] = [];
-  if (session.pipelined) {
-    const answers = before.map((statement) => session.query(statement));
-    results.push(...(await Promise.allSettled([...answers, sendCommit()])));
-  } else {
-    results.push(...(await flush(session, before)));
-    if (results.every(({ status }) => status === 'fulfilled')) {
-      results.push(...(await Promise.allSettled([sendCommit()])));
-    }
-  }
-  try {
-    return { kind: 'committed', answers: committed(results) };
-  } catch (cause) {
-    // A loss before COMMIT was sent, or an answer that says no, is certain; silence after it, or a server that went
-    // down while it worked on it, is not.
-    return commitSent && !isRefusal(cause) ? { kind: 'unknown', cause } : { kind: 'refused', cause };
-  }
-}
-
-/**
- * Checks that every statement succeeded and that COMMIT did commit: PostgreSQL answers COMMIT of a failed transaction
- * with ROLLBACK, and without an error.
- */
-function committed(results: readonly PromiseSettledResult<QueryResult>[]): QueryResult[] {
-  const answers = results.map((result) => {
-    if (result.status === 'rejected') throw result.reason;
-    return result.value;
-  });
-  const { command } = answers.at(-1) as QueryResult;
-  if (command !== 'COMMIT') throw new CommitRefusedError(command);
-  return answers;
-}
 
 /** The record was not at the attempt that meant to write it. */
 export class StaleAttemptError extends Error {

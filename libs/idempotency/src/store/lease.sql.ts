@@ -77,6 +77,20 @@ SELECT attempt, ${BORN} AS born, resumed FROM taken
 SELECT attempt, ${BORN} AS born, false FROM made`;
 
   /**
+   * Gives back a claim that the standbys may not have, with nothing done under it: as it was before, or released. It waits for no
+   * standby itself. $4 whether it was abandoned before
+   */
+  const UNCLAIM = `
+WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+UPDATE ${table}
+   SET status = CASE WHEN $4::boolean THEN status ELSE 'error' END,
+       abandoned = CASE WHEN $4::boolean THEN abandoned - 1 ELSE 0 END,
+       lease_until = CASE WHEN $4::boolean THEN clock_timestamp() END,
+       request = CASE WHEN $4::boolean THEN request END
+  FROM quick
+ WHERE ${FENCE}`;
+
+  /**
    * Whether a record whose lease is over is somebody's all the same: a phase renews its lease with its commit only, and a
    * claim may be about to take it. FOR SHARE: of any number who ask, none takes another one for the holder. No row: it
    * is held, or was until now. $1 key_hash
@@ -202,6 +216,7 @@ SELECT key_hash, scope, key, operation, fingerprint, abandoned, request, lease_u
 
   return {
     CLAIM,
+    UNCLAIM,
     UNHELD,
     JOURNAL,
     RENEW,

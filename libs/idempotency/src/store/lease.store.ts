@@ -1,16 +1,11 @@
 import type { QueryResult, QueryResultRow } from 'pg';
-import {
-  commit,
-  type CommitResult,
-  describeError,
-  flush,
-  type IdempotencyStore,
-  type ReadRecord,
-} from './idempotency.store.js';
+import { commit, type CommitResult, flush } from './commit.js';
+import { describeError, type IdempotencyStore, type ReadRecord } from './idempotency.store.js';
 import type { AttemptIdentity } from './identity.js';
 import type { JournalEntry } from './journal-entry.js';
 import { leaseSql, type LeaseSql } from './lease.sql.js';
 import type { StoredResponse } from './record.js';
+import { awaitStandby, NotReplicatedError, replicated, unlessUnreplicated } from './replication.js';
 import { BytesCodec } from './response-columns.js';
 import type { Session } from './session.js';
 
@@ -77,7 +72,12 @@ export class LeaseStore {
     return this.records.open(timeoutMs);
   }
 
-  /** CLAIM and READ, and the journal when there were attempts before. */
+  /**
+   * CLAIM and READ, and the journal when there were attempts before.
+   *
+   * @throws {NotReplicatedError} Fail closed: a claim that a failover may take back is none. What would be done under it, another
+   *   claim would do again.
+   */
   async claim(
     session: Session,
     identity: AttemptIdentity,
@@ -87,6 +87,7 @@ export class LeaseStore {
     const kept = request ? this.#bytes.encode(request, { keyHash, purpose: 'request' }) : null;
     const askedAt = performance.now();
     const subject = [keyHash, namespace, scope, key, operation, fingerprint];
+    const before = session.unreplicated;
     const results = await flush(session, [
       { text: this.sql.CLAIM, values: [...subject, ttlMs, leaseMs, retryAbandoned, maxAttempts, kept] },
       { text: this.records.sql.READ, values: [keyHash, fingerprint] },
@@ -95,11 +96,15 @@ export class LeaseStore {
     const [claimed, read] = results.map((result) => (result as PromiseFulfilledResult<QueryResult>).value);
     const row = claimed?.rows[0] as { attempt: number; born: string; resumed: boolean } | undefined;
     if (!row) {
-      const record = this.records.describe(keyHash, read?.rows[0], askedAt);
+      const record = await this.records.found(session, keyHash, read?.rows[0], { askedAt });
       return { kind: 'not-claimed', record: await this.#unlessHeld(session, keyHash, record) };
     }
     const { attempt, born, resumed } = row;
     const fence = { keyHash, attempt, born };
+    if (session.unreplicated > before) {
+      await this.#write(session, this.sql.UNCLAIM, fence, [resumed]);
+      throw new NotReplicatedError();
+    }
     const stored = attempt === 1 ? [] : await this.#journalRows(session, keyHash);
     try {
       return {
@@ -119,7 +124,8 @@ export class LeaseStore {
   async read(session: Session, { keyHash, fingerprint }: AttemptIdentity): Promise<ReadRecord> {
     const askedAt = performance.now();
     const { rows } = await session.query({ text: this.records.sql.READ, values: [keyHash, fingerprint] });
-    return this.#unlessHeld(session, keyHash, this.records.describe(keyHash, rows[0], askedAt));
+    const record = await this.records.found(session, keyHash, rows[0], { askedAt });
+    return this.#unlessHeld(session, keyHash, record);
   }
 
   /** What was read, unless its lease is over and its row is somebody's all the same. */
@@ -143,10 +149,8 @@ export class LeaseStore {
   }
 
   async journalStep(session: Session, fence: Fence, entry: JournalEntry, leaseMs: number): Promise<boolean> {
-    const { rows } = await session.query<{ fenced: number }>({
-      text: this.sql.JOURNAL_STEP,
-      values: this.#entryValues(fence, entry, leaseMs),
-    });
+    const statement = { text: this.sql.JOURNAL_STEP, values: this.#entryValues(fence, entry, leaseMs) };
+    const { rows } = await replicated(session, () => session.query<{ fenced: number }>(statement));
     return rows[0]?.fenced === 1;
   }
 
@@ -175,10 +179,17 @@ export class LeaseStore {
     onSent: (what: 'record' | 'commit') => void,
   ): Promise<CommitResult> {
     const values = this.#entryValues(fence, entry, leaseMs);
-    return commit(session, [{ text: this.sql.JOURNAL_PHASE, values }], 'COMMIT', { onSent });
+    return unlessUnreplicated(session, () =>
+      commit(session, [{ text: this.sql.JOURNAL_PHASE, values }], 'COMMIT', { onSent }),
+    );
   }
 
-  /** What became of a phase after the answer to its COMMIT was lost. Waits at most `waitMs` for its transaction to end. */
+  /**
+   * What became of a phase after the answer to its COMMIT was lost. Waits at most `waitMs` for its transaction to end, and as
+   * long for the standbys to have it.
+   *
+   * @throws {NotReplicatedError} when it was committed here, and a failover may take it back.
+   */
   async phaseSettled(
     session: Session,
     { keyHash, attempt }: Fence,
@@ -193,7 +204,9 @@ export class LeaseStore {
       { text: 'ROLLBACK' },
     ]);
     for (const result of results) if (result.status === 'rejected') throw result.reason;
-    return (results[3] as PromiseFulfilledResult<QueryResult>).value.rowCount === 1;
+    const isFound = (results[3] as PromiseFulfilledResult<QueryResult>).value.rowCount === 1;
+    if (isFound) await awaitStandby(session, { waitMs });
+    return isFound;
   }
 
   /** Answers when the record expires, by the database's clock. */
@@ -209,10 +222,9 @@ export class LeaseStore {
     const outcome = [status, format, columns.status, headers, body, lastError, ttlMs];
     const { keyHash, attempt, born } = fence;
     const askedAt = performance.now();
-    const answer = await session.query({
-      text: this.sql.COMPLETE,
-      values: [keyHash, attempt, born, ...outcome],
-    });
+    const answer = await replicated(session, () =>
+      session.query({ text: this.sql.COMPLETE, values: [keyHash, attempt, born, ...outcome] }),
+    );
     return answer.rowCount === 1 && this.records.keptUntil(answer, askedAt);
   }
 
@@ -228,9 +240,15 @@ export class LeaseStore {
     return this.#write(session, this.sql.FORGET, fence, []);
   }
 
-  /** Whether a write of this attempt that was stopped had been written before, by a first try whose answer was lost. */
-  isWritten(session: Session, fence: Fence): Promise<boolean> {
-    return this.#write(session, this.sql.WRITTEN, fence, []);
+  /**
+   * Whether a write of this attempt that was stopped had been written before, by a first try whose answer was lost.
+   *
+   * @throws {NotReplicatedError} when it was written here, and a failover may take it back.
+   */
+  async isWritten(session: Session, fence: Fence): Promise<boolean> {
+    const isWritten = await this.#write(session, this.sql.WRITTEN, fence, []);
+    if (isWritten) await awaitStandby(session);
+    return isWritten;
   }
 
   /** A page of the records that wait to be finished, the longest abandoned first. */

@@ -8,6 +8,7 @@ SELECT current_setting('server_version_num')::int AS version,
        current_setting('full_page_writes') AS full_page_writes,
        current_setting('synchronous_commit') AS synchronous_commit,
        current_setting('default_transaction_read_only') AS read_only,
+       current_setting('client_min_messages') AS messages,
        to_regclass($1::text) IS NULL AS keys_missing,
        to_regclass($2::text) IS NULL AS steps_missing,
        (SELECT oid::regclass::text FROM pg_class
@@ -26,6 +27,7 @@ interface ServerRow {
   readonly full_page_writes: string;
   readonly synchronous_commit: string;
   readonly read_only: string;
+  readonly messages: string;
   readonly keys_missing: boolean;
   readonly steps_missing: boolean;
   /** A table, or a partition of one, that a crash empties. */
@@ -57,6 +59,11 @@ export async function checkServer(session: Session, name: string): Promise<Serve
   if (row.synchronous_commit === 'off') {
     warnings.push(
       'synchronous_commit is off: a crash of the server may lose effects that were answered with success',
+    );
+  }
+  if (row.messages === 'error') {
+    warnings.push(
+      'client_min_messages is error: a commit that PostgreSQL has stopped to replicate synchronously is taken for a replicated one',
     );
   }
   if (row.read_only === 'on')

@@ -1,5 +1,7 @@
 import type { Client, QueryResult, QueryResultRow } from 'pg';
 import { ConnectionLostError } from './connection-lost.error.js';
+import { isUnreplicatedWarning } from './unreplicated-warning.js';
+import { isReadOnly } from './sql-state.js';
 
 /** One statement with its parameters. */
 export interface Statement {
@@ -51,6 +53,11 @@ export class Session {
   #tail: Promise<unknown> = Promise.resolve();
   #outstanding = 0;
   #queued = 0;
+  #unreplicated = 0;
+  #isMisplaced = false;
+  readonly #onNotice = (notice: { readonly routine?: string | undefined }): void => {
+    if (isUnreplicatedWarning(notice)) this.#unreplicated++;
+  };
   readonly #onError = (error: Error): void => this.#lose(error);
   readonly #onEnd = (): void => this.#lose(new ConnectionLostError('the server closed the connection'));
 
@@ -61,6 +68,7 @@ export class Session {
     this.lost = new Promise((resolve) => (this.#reportLost = resolve));
     client.on('error', this.#onError);
     client.on('end', this.#onEnd);
+    client.on('notice', this.#onNotice);
   }
 
   /** Whether statements go out without waiting for the answer of the one before (`pipeline: true` on the pool). */
@@ -70,6 +78,11 @@ export class Session {
 
   get isLost(): boolean {
     return this.#lostWith !== undefined;
+  }
+
+  /** How many commits on it were answered before the synchronous standbys had them, so far. */
+  get unreplicated(): number {
+    return this.#unreplicated;
   }
 
   get isEnded(): boolean {
@@ -93,6 +106,9 @@ export class Session {
       this.#outstanding++;
       try {
         return await call(this.client);
+      } catch (error) {
+        this.#isMisplaced ||= isReadOnly(error);
+        throw error;
       } finally {
         this.#outstanding--;
       }
@@ -131,9 +147,13 @@ export class Session {
     }
   }
 
-  /** Gives the healthy connection back. The caller has ended its transaction. */
+  /**
+   * Gives the healthy connection back. The caller has ended its transaction. One that leads to a standby is closed instead: after
+   * a switch of roles the pool would keep it for as long as it is busy, while the address leads to the new primary.
+   */
   release(): void {
-    this.#finish(this.#lostWith);
+    if (this.#isMisplaced) this.destroy(new ConnectionLostError('the server takes no writes'));
+    else this.#finish(this.#lostWith);
   }
 
   /** Takes the connection out of the pool for good and closes its socket, which makes PostgreSQL roll back. */
@@ -169,5 +189,6 @@ export class Session {
     this.giveBack(error);
     this.client.off('error', this.#onError);
     this.client.off('end', this.#onEnd);
+    this.client.off('notice', this.#onNotice);
   }
 }

@@ -16,6 +16,14 @@ export const DEADLOCK_DETECTED = '40P01';
 /** `25P02`: an earlier statement failed, PostgreSQL ignores all others until a rollback. */
 export const IN_FAILED_TRANSACTION = '25P02';
 
+/** `25006`: a write in a read-only transaction, as every one is on a standby. */
+const READ_ONLY_SQL_TRANSACTION = '25006';
+
+/** Whether the server, or the transaction, takes no writes. */
+export function isReadOnly(error: unknown): boolean {
+  return sqlStateOf(error) === READ_ONLY_SQL_TRANSACTION;
+}
+
 /** Whether a statement lost against another transaction, so that the same request may well succeed when repeated. */
 export function isTransactionConflict(error: unknown): boolean {
   const state = sqlStateOf(error);
