@@ -97,17 +97,17 @@ export class IdempotencyModule
   }
 
   onApplicationBootstrap(): void {
-    for (const warning of this.runtime.warnings) this.#logger.warn(warning);
-    this.runtime.reaper.start();
-    this.runtime.completer?.start();
+    const { databases } = this.runtime;
+    for (const warning of databases.warnings) this.#logger.warn(warning);
+    databases.start();
   }
 
   async beforeApplicationShutdown(): Promise<void> {
-    await Promise.all([this.runtime.reaper.stop(), this.runtime.completer?.stop()]);
+    await this.runtime.databases.stop();
   }
 
   /** After the server has closed: what still runs then is not waited for, and loses its lease. */
   onApplicationShutdown(): void {
-    this.runtime.leaseEngine.stop();
+    this.runtime.databases.end();
   }
 }
