@@ -154,6 +154,7 @@ export function openDataSource(url: string, poolSize = 5): Promise<DataSource> {
     type: 'postgres',
     url,
     poolSize,
+    applicationName: 'tenant',
     entities: [LedgerEntry, JournalEntry],
     extra: { pipeline: true },
     logging: false,

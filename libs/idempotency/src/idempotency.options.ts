@@ -221,7 +221,7 @@ export type MigrationMode = 'run' | 'check' | 'off';
 export interface IdempotencyModuleOptions extends IdempotentOptions {
   /**
    * The TypeORM `DataSource` whose database holds the records and the handlers' rows: its name, as `TypeOrmModule.forRoot({ name })`
-   * and `@InjectDataSource(name)` have it, or a function of the request, for [tenants on several databases](tenants.md). With
+   * and `@InjectDataSource(name)` have it, or a function of the request, for tenants on databases of their own. With
    * `forRootAsync()` a name stands beside `useFactory`; a function stands there or in what the factory returns.
    * @default the default data source
    */
