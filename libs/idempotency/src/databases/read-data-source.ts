@@ -21,8 +21,9 @@ export function kindOf(value: unknown): string {
   if (value === undefined || value === null) return String(value);
   if (typeof value === 'function') return value.name ? `the function ${value.name}` : 'a function';
   if (!isObject(value)) return `a ${typeof value}`;
-  const name: unknown = (value.constructor as { name?: unknown } | undefined)?.name;
-  return Array.isArray(value) ? 'an array' : `an object of class ${String(name)}`;
+  if (Array.isArray(value)) return 'an array';
+  const { name } = (value.constructor ?? {}) as { name?: unknown };
+  return typeof name === 'string' ? `an object of class ${name}` : 'an object';
 }
 
 function isObject(value: unknown): value is object {
