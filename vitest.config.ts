@@ -13,6 +13,10 @@ export default defineConfig({
         find: /^nestjs-pg-idempotency\/testing$/,
         replacement: source('./libs/idempotency/src/testing/index.ts'),
       },
+      {
+        find: /^nestjs-pg-idempotency\/(memory|redis|memcached)$/,
+        replacement: source('./libs/idempotency/src/cache/$1/index.ts'),
+      },
     ],
   },
   test: {

@@ -143,6 +143,22 @@ const FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
   ],
   // What is put together per database is not of a single request.
   'databases/': ['decorators/', 'http/idempotency.interceptor', 'express', 'fastify', 'rxjs', 'pg'],
+  // A cache decides nothing, and each of its drivers stands behind a subpath of its own.
+  'cache/': [
+    'engine/',
+    'http/',
+    'transaction/',
+    'lease/',
+    'reaper/',
+    'routes/',
+    'decorators/',
+    'admin/',
+    'store/session',
+    'store/idempotency.store',
+    'typeorm',
+    'pg',
+    'rxjs',
+  ],
   'events/': ['engine/', 'http/', 'transaction/', 'store/'],
   'reaper/': ['engine/', 'http/', 'transaction/', 'routes/', 'decorators/'],
   // Sealing is bytes in, bytes out.

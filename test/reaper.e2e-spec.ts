@@ -331,7 +331,7 @@ describe('the reaper', () => {
             response: { status: 201, headers: {}, body: Buffer.from('{}') },
           });
           acquired.session.release();
-          expect(completed).toEqual({ kind: 'committed' });
+          expect(completed).toMatchObject({ kind: 'committed' });
         });
         const deleted = await reaping;
         expect(

@@ -246,7 +246,7 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
           status: 'completed',
           response: CREATED,
         } as const;
-        expect(await store.complete(session, completed)).toEqual({ kind: 'committed' });
+        expect(await store.complete(session, completed)).toMatchObject({ kind: 'committed' });
         await session.query({ text: store.sql.BEGIN });
         const late = { ...completed, response: { ...CREATED, body: Buffer.from('late') } };
         expect((await store.complete(session, late)).kind).toBe('refused');

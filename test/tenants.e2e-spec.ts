@@ -1,17 +1,26 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { BadGatewayException, ConflictException } from '@nestjs/common';
+import { randomUUID } from 'node:crypto';
+import { BadGatewayException, ConflictException, Logger } from '@nestjs/common';
 import {
   AdminNotBoundError,
   type IdempotencyEvent,
   IdempotencyAdmin,
   IdempotencyEvents,
 } from 'nestjs-pg-idempotency';
+import { memoryCache } from 'nestjs-pg-idempotency/memory';
 import { DataSource } from 'typeorm';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { PLATFORMS } from './support/app.js';
 import { statuses } from './support/http.js';
 import { LedgerEntry, problemCode } from './support/stage.js';
-import { startTenantsApp, type Tenant, tenantRoute, Tenants, type TenantsApp } from './support/tenants.js';
+import {
+  startTenantsApp,
+  statementsOf,
+  type Tenant,
+  tenantRoute,
+  Tenants,
+  type TenantsApp,
+} from './support/tenants.js';
 import { until } from './support/until.js';
 
 const ALL_TABLES = [
@@ -254,5 +263,73 @@ describe.each(PLATFORMS)('tenants on databases of their own, on %s', (platform) 
     const page = await app.app.get(IdempotencyAdmin).of(fresh.dataSource).list({ limit: 1 });
     expect(page).toEqual({ records: [] });
     expect(await fresh.tables()).toEqual(ALL_TABLES);
+  });
+});
+
+describe('tenants with a replay cache', () => {
+  it.each(['plain', 'lease'])(
+    'are answered each from its own database, also out of memory (%s)',
+    async (path) => {
+      const tenants = new Tenants();
+      const [a, b] = [await tenants.open('a'), await tenants.open('b')];
+      const app = await startTenantsApp(tenants, {
+        controllers: [tenantRoute('plain'), tenantRoute('lease', { mode: 'lease' })],
+        idempotency: { replayCache: { memory: memoryCache() } },
+      });
+      try {
+        const label = tenants.play(({ tenant }) => ({ of: tenant.name }));
+        await app.post(path, a, label);
+        // The same scope, key and payload: all that tells it apart is the database.
+        await app.post(path, b, label);
+        const asked = [statementsOf(a.dataSource), statementsOf(b.dataSource)];
+        const replays = [await app.post(path, a, label), await app.post(path, b, label)];
+        expect([tenants.runs(a, label), tenants.runs(b, label)]).toEqual([1, 1]);
+        expect(replays.map(({ text }) => text)).toEqual(['{"of":"a"}', '{"of":"b"}']);
+        expect(asked).toEqual([[], []]);
+      } finally {
+        await app.close();
+        await tenants.close();
+      }
+    },
+  );
+
+  it('are not answered from it where nothing tells their servers apart, and that is said', async () => {
+    const tenants = new Tenants();
+    const warnings: string[] = [];
+    const warn = vi
+      .spyOn(Logger.prototype, 'warn')
+      .mockImplementation((text) => void warnings.push(String(text)));
+    const role = `tenant_${randomUUID().replaceAll('-', '')}`;
+    const known = await tenants.open('known');
+    await known.rows(`CREATE ROLE ${role} LOGIN PASSWORD 'tenant'`);
+    const unknown = await tenants.open('unknown', {
+      url: (own) => Object.assign(new URL(own), { username: role, password: 'tenant' }).href,
+    });
+    await unknown.rows('REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC');
+    await unknown.rows(`GRANT ALL ON SCHEMA public TO ${role}`);
+    const app = await startTenantsApp(tenants, {
+      controllers: [tenantRoute('plain')],
+      idempotency: { replayCache: { memory: memoryCache() } },
+    });
+    try {
+      const label = tenants.play(({ tenant }) => ({ of: tenant.name }));
+      for (const tenant of [known, unknown])
+        expect((await app.post('plain', tenant, label)).status).toBe(201);
+      const asked = [statementsOf(known.dataSource), statementsOf(unknown.dataSource)];
+      const replays = [await app.post('plain', known, label), await app.post('plain', unknown, label)];
+      expect(replays.map(({ text }) => text)).toEqual(['{"of":"known"}', '{"of":"unknown"}']);
+      expect(asked[0]).toEqual([]);
+      expect(asked[1]?.length).toBeGreaterThan(0);
+      const told = warnings.filter((text) => text.includes('pg_control_system'));
+      expect(told).toEqual([expect.stringMatching(/^Database test_\w+ at .+: the account may not call/)]);
+    } finally {
+      warn.mockRestore();
+      await app.close();
+      await unknown.dataSource.destroy();
+      // What it owns and may goes with it.
+      await unknown.rows(`DROP OWNED BY ${role}`);
+      await unknown.rows(`DROP ROLE ${role}`);
+      await tenants.close();
+    }
   });
 });

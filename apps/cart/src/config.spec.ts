@@ -27,9 +27,18 @@ describe('readConfig', () => {
       leaseTtl: '30s',
       completeAfter: undefined,
       confirmations: true,
+      replayCache: { kind: 'none' },
+      replayCacheKey: undefined,
       demo: true,
       logLevel: 'warn',
     });
+  });
+
+  it('asks for the key that a shared cache needs, and says how to make one', () => {
+    expect(messageOf({ REPLAY_CACHE: 'redis://127.0.0.1' })).toMatch(
+      /REPLAY_CACHE_KEY is missing: .*openssl rand/,
+    );
+    expect(readConfig({ REPLAY_CACHE: 'memory' }).replayCache).toEqual({ kind: 'memory' });
   });
 
   it('takes an empty variable for an absent one', () => {
@@ -52,6 +61,8 @@ describe('readConfig', () => {
         LEASE_TTL: '1500ms',
         COMPLETE_AFTER: '5m',
         CONFIRMATIONS: 'off',
+        REPLAY_CACHE: 'memcached://cache-1,cache-2:11212',
+        REPLAY_CACHE_KEY: 'ab'.repeat(32),
         NODE_ENV: 'production',
         LOG_LEVEL: 'debug',
       }),
@@ -68,6 +79,14 @@ describe('readConfig', () => {
       leaseTtl: '1500ms',
       completeAfter: '5m',
       confirmations: false,
+      replayCache: {
+        kind: 'memcached',
+        nodes: [
+          { host: 'cache-1', port: 11_211 },
+          { host: 'cache-2', port: 11_212 },
+        ],
+      },
+      replayCacheKey: 'ab'.repeat(32),
       demo: false,
       logLevel: 'debug',
     });

@@ -1,5 +1,10 @@
 import { resolve } from 'node:path';
 import type { Duration } from 'nestjs-pg-idempotency';
+import {
+  parseReplayCache,
+  REPLAY_CACHE_FORMS,
+  type ReplayCacheChoice,
+} from './replay-cache/replay-cache.config.js';
 
 const LOG_LEVELS = ['debug', 'log', 'warn', 'error', 'fatal'] as const;
 
@@ -21,6 +26,10 @@ export interface CartConfig {
   readonly completeAfter: Duration | undefined;
   /** Whether this instance sends the confirmations of orders. */
   readonly confirmations: boolean;
+  /** Where copies of answers are kept. */
+  readonly replayCache: ReplayCacheChoice;
+  /** What the copies in a shared cache are sealed with: 32 bytes in hexadecimal or base64. */
+  readonly replayCacheKey: string | undefined;
   /** Whether the `X-Demo-…` headers work. */
   readonly demo: boolean;
   readonly logLevel: (typeof LOG_LEVELS)[number];
@@ -78,9 +87,23 @@ export function readConfig(env: NodeJS.ProcessEnv): CartConfig {
     leaseTtl: duration('LEASE_TTL', '30s'),
     completeAfter: duration('COMPLETE_AFTER', undefined),
     confirmations: oneOf('CONFIRMATIONS', 'on', ['on', 'off']) === 'on',
+    replayCache: read<ReplayCacheChoice>(
+      'REPLAY_CACHE',
+      { kind: 'none' },
+      parseReplayCache,
+      REPLAY_CACHE_FORMS,
+    ),
+    replayCacheKey: env['REPLAY_CACHE_KEY']?.trim() || undefined,
     demo: env['NODE_ENV'] !== 'production',
     logLevel: oneOf('LOG_LEVEL', 'warn', LOG_LEVELS),
   };
+  const { replayCache, replayCacheKey } = config;
+  if (replayCache.kind !== 'none' && replayCache.kind !== 'memory' && replayCacheKey === undefined) {
+    problems.push(
+      'REPLAY_CACHE_KEY is missing: a shared cache needs 32 random bytes, the same for all instances; make them with ' +
+        '`openssl rand -base64 32`.',
+    );
+  }
   if (problems.length > 0) {
     throw new ConfigError(`The environment does not fit:\n${problems.map((line) => `  ${line}`).join('\n')}`);
   }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { INestApplication } from '@nestjs/common';
+import { IdempotencyConfigurationError } from 'nestjs-pg-idempotency';
 import { ConfigError, describeDatabase, logLevelsFrom, readConfig, type CartConfig } from './config.js';
 import { createCartApp } from './create-app.js';
 import {
@@ -8,6 +9,7 @@ import {
   type EmbeddedPostgres,
 } from './database/embedded-postgres.js';
 import { ensurePortFree, ensureReachable, listenFailure } from './preflight.js';
+import { replayCacheOf } from './replay-cache/replay-cache.js';
 import { countRequests, drain, onStopSignal } from './shutdown.js';
 
 /** What is up, and has to come down again in the reverse order. */
@@ -36,6 +38,7 @@ async function start(): Promise<void> {
   if (config.databaseUrl !== undefined) await ensureReachable(config.databaseUrl);
   const database = config.databaseUrl ?? (await startDatabase(config));
   await ensurePortFree(config.port, config.host);
+  const replayCache = await replayCacheOf(config.replayCache, config.replayCacheKey);
   up.app = await createCartApp({
     ...config,
     databaseUrl: database,
@@ -43,6 +46,7 @@ async function start(): Promise<void> {
       onInFlight: config.onInFlight,
       leaseTtl: config.leaseTtl,
       completer: config.completeAfter !== undefined && { after: config.completeAfter },
+      ...(replayCache ? { replayCache } : {}),
     },
     logger: logLevelsFrom(config.logLevel),
   });
@@ -121,6 +125,7 @@ function welcome(url: string, config: CartConfig): void {
 
 /** What a person at the terminal can act on is said without a stack. */
 function explain(error: unknown): string {
+  if (error instanceof IdempotencyConfigurationError) return error.message;
   if (error instanceof ConfigError || error instanceof EmbeddedPostgresInUseError) return error.message;
   if (error instanceof Error) return error.stack ?? error.message;
   return String(error);

@@ -97,8 +97,9 @@ export class IdempotencyModule
   }
 
   onApplicationBootstrap(): void {
-    const { databases } = this.runtime;
+    const { caches, databases } = this.runtime;
     for (const warning of databases.warnings) this.#logger.warn(warning);
+    caches?.start();
     databases.start();
   }
 
@@ -107,7 +108,8 @@ export class IdempotencyModule
   }
 
   /** After the server has closed: what still runs then is not waited for, and loses its lease. */
-  onApplicationShutdown(): void {
+  async onApplicationShutdown(): Promise<void> {
     this.runtime.databases.end();
+    await this.runtime.caches?.close();
   }
 }

@@ -1,4 +1,6 @@
 import type { DataSource } from 'typeorm';
+import type { LocalCache } from './cache/local-cache.js';
+import type { SharedCache } from './cache/shared-cache.js';
 import type { Duration } from './duration.js';
 import type { IdempotentRequest } from './http/request.js';
 
@@ -208,6 +210,44 @@ export interface CompleterOptions {
   restore?: RestoreRequest;
 }
 
+/** Copies of final outcomes beside the database. They save latency, and decide nothing: without them everything is the same. */
+export interface ReplayCacheOptions {
+  /**
+   * Keeps the most recent outcomes in the process: `memoryCache()` of `nestjs-pg-idempotency/memory`.
+   * @default none
+   */
+  memory?: LocalCache;
+
+  /**
+   * Keeps outcomes for all instances: `redisCache()` of `nestjs-pg-idempotency/redis`, `memcachedCache()` of
+   * `nestjs-pg-idempotency/memcached`, or any other `SharedCache`. It is started and closed with the application.
+   * @default none
+   */
+  shared?: SharedCache;
+
+  /**
+   * What the entries of the shared cache are sealed with (AES-256-GCM): keys of 32 bytes, as Buffers or in hexadecimal or base64,
+   * the same on all instances. The first one seals, all open. Whoever has none of them can neither read an answer in the
+   * cache nor put one there. An entry that does not open is a miss, so that keys may be changed at any time.
+   * @default `encryptionKeys`; without either, a shared cache is refused at start
+   */
+  keys?: readonly (string | Uint8Array)[];
+
+  /**
+   * How long an answer of the shared cache is waited for; then the database is asked. From 1 ms to a minute.
+   * @default '50ms'
+   */
+  timeout?: Duration;
+
+  /**
+   * How long a hint counts by which an attempt tells the other instances that its record is in flight, without being given
+   * again. Duplicates of a hot key are then answered 409 without the database. When a process dies, a retry of its request may
+   * be answered 409 for so long. `false` gives and takes no hints. From `1s` to a minute.
+   * @default '2s'
+   */
+  inFlightTtl?: Duration | false;
+}
+
 /** Puts back on a stored request what was not stored. What it throws leaves the record abandoned. */
 export type RestoreRequest = (
   request: IdempotentRequest & { user?: unknown },
@@ -289,6 +329,14 @@ export interface IdempotencyModuleOptions extends IdempotentOptions {
    * @default none: what is stored is readable in the database
    */
   encryptionKeys?: readonly (string | Uint8Array)[];
+
+  /**
+   * Answers replays from copies of the final outcomes, without the database: in this process, and in a cache that the
+   * instances share. What is there is held to what a row is held to, and whenever it is missing, late or damaged the
+   * database is asked.
+   * @default none
+   */
+  replayCache?: ReplayCacheOptions;
 
   /**
    * Address of the page that describes the error codes, sent as `type` and in the `Link` header of problem details.

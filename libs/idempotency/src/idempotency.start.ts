@@ -1,6 +1,7 @@
 import type { FactoryProvider } from '@nestjs/common';
 import { IdempotencyAdmin } from './admin/idempotency.admin.js';
 import { Limit } from './background/limit.js';
+import { ReplayCaches } from './cache/replay-caches.js';
 import type { SharedParts } from './databases/database.js';
 import type { Databases } from './databases/databases.js';
 import { OneDatabase } from './databases/one-database.js';
@@ -19,7 +20,13 @@ import {
 } from './idempotency.module-definition.js';
 import type { IdempotencyModuleOptions } from './idempotency.options.js';
 import { IDEMPOTENCY_RUNTIME, type IdempotencyRuntime } from './idempotency.runtime.js';
-import { checkNames, resolveModule, resolveRoute, resolverIn } from './resolve-options.js';
+import {
+  checkNames,
+  type ModuleSettings,
+  resolveModule,
+  resolveRoute,
+  resolverIn,
+} from './resolve-options.js';
 import { RouteCaller } from './routes/route-caller.js';
 import { RouteRegistry } from './routes/route-registry.js';
 import { Sealer } from './sealing/sealer.js';
@@ -29,6 +36,8 @@ import { downstreamKeyOf } from './transaction/downstream-key.js';
 export interface StartedRuntime extends IdempotencyRuntime {
   readonly databases: Databases;
   readonly admin: IdempotencyAdmin;
+  /** `undefined`: none. */
+  readonly caches: ReplayCaches | undefined;
 }
 
 /**
@@ -65,9 +74,11 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
       log.write(event);
       events.emit(event);
     };
+    const caches = replayCaches(settings, emit);
     const shared: SharedParts = {
       settings,
       sealing: settings.encryptionKeys ? new Sealer(settings.encryptionKeys) : undefined,
+      caches,
       routes,
       caller,
       emit,
@@ -90,6 +101,7 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
         isNeverReplayed,
         emit,
       }),
+      caches,
       routes,
       identities,
       events,
@@ -97,3 +109,13 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
     };
   },
 };
+
+function replayCaches(
+  { replayCache }: ModuleSettings,
+  emit: (event: IdempotencyEvent) => void,
+): ReplayCaches | undefined {
+  if (!replayCache) return undefined;
+  const { shared, ...settings } = replayCache;
+  const sealed = shared && { cache: shared.cache, sealing: new Sealer(shared.keys) };
+  return new ReplayCaches({ ...settings, shared: sealed, emit });
+}

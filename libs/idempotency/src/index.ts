@@ -9,10 +9,13 @@ export type {
   KeyFormat,
   MigrationMode,
   OnAbandoned,
+  ReplayCacheOptions,
   RestoreRequest,
   ScopeResolver,
   StoreIf,
 } from './idempotency.options.js';
+export type { CachedOutcome, LocalCache } from './cache/local-cache.js';
+export type { SharedCache, SharedCacheWrite } from './cache/shared-cache.js';
 export type { Duration } from './duration.js';
 export type { IdempotentRequest } from './http/request.js';
 
@@ -39,7 +42,7 @@ export {
 } from './lease/lease.errors.js';
 
 export { IdempotencyEvents, idempotencyChannel } from './events/idempotency-events.js';
-export type { IdempotencyEvent, IdempotencyEventType } from './events/idempotency-event.js';
+export type { IdempotencyEvent, IdempotencyEventType, ReplaySource } from './events/idempotency-event.js';
 
 export { IdempotencyAdmin } from './admin/idempotency.admin.js';
 export type { Decision, ReleaseDecision } from './admin/decision.js';

@@ -1,6 +1,5 @@
 import { kindOf } from './databases/read-data-source.js';
 import type { AttemptPolicy } from './engine/policy.js';
-import { IdempotencyConfigurationError } from './errors/configuration.error.js';
 import { isNeverReplayed } from './http/replay-headers.js';
 import type {
   DataSourceResolver,
@@ -22,7 +21,8 @@ import {
   milliseconds,
 } from './option-checks.js';
 import { type CompleterSettings, resolveCompleter } from './resolve-completer.js';
-import { parseSealingKeys } from './sealing/sealing-keys.js';
+import { resolveReplayCache, type ReplayCacheSettings } from './resolve-replay-cache.js';
+import { sealingKeys } from './resolve-sealing-keys.js';
 import { isTableName } from './store/table-name.js';
 
 /** Everything a route needs, resolved: defaults filled in, durations in milliseconds. */
@@ -52,6 +52,8 @@ export interface ModuleSettings {
   /** `undefined`: off. */
   readonly completer: CompleterSettings | undefined;
   readonly encryptionKeys: readonly Buffer[] | undefined;
+  /** `undefined`: none. */
+  readonly replayCache: ReplayCacheSettings | undefined;
   readonly docsUrl: string;
 }
 
@@ -180,6 +182,7 @@ export function resolveModule(options: IdempotencyModuleOptions): ModuleSettings
   );
   checkOneOf('migrations', migrations, ['run', 'check', 'off']);
   check(URL.canParse(docsUrl), 'docsUrl', docsUrl, 'use an absolute URL');
+  const encryptionKeys = sealingKeys('encryptionKeys', options.encryptionKeys);
   return {
     namespace,
     table,
@@ -196,7 +199,8 @@ export function resolveModule(options: IdempotencyModuleOptions): ModuleSettings
     maxWaiters:
       maxWaiters === undefined ? undefined : integer('maxWaiters', maxWaiters, { min: 0, max: 10_000 }),
     completer: resolveCompleter(options.completer ?? false),
-    encryptionKeys: sealingKeys(options.encryptionKeys),
+    encryptionKeys,
+    replayCache: resolveReplayCache(options.replayCache, encryptionKeys),
     docsUrl,
   };
 }
@@ -218,6 +222,7 @@ const MODULE_OPTIONS: readonly string[] = [
   'maxWaiters',
   'completer',
   'encryptionKeys',
+  'replayCache',
   'docsUrl',
 ];
 
@@ -288,17 +293,4 @@ function headerList(value: readonly string[]): readonly string[] {
     check(!isNeverReplayed(name), 'replayHeaders', name, 'take it out: this header must never be replayed');
   }
   return names;
-}
-
-/** The error names neither key: it may be one character away from the right one. */
-function sealingKeys(value: unknown): readonly Buffer[] | undefined {
-  if (value === undefined) return undefined;
-  const parsed = parseSealingKeys(value);
-  if ('keys' in parsed) return parsed.keys;
-  const { problem } = parsed;
-  throw new IdempotencyConfigurationError({
-    option: 'encryptionKeys',
-    received: Array.isArray(value) ? [`${value.length} keys that are not shown`] : typeof value,
-    fix: `${problem.charAt(0).toUpperCase()}${problem.slice(1)}.`,
-  });
 }

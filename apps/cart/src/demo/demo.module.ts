@@ -1,5 +1,7 @@
 import { Module, type DynamicModule } from '@nestjs/common';
+import { DemoController } from './demo.controller.js';
 import { DEMO_ENABLED } from './demo-faults.interceptor.js';
+import { EventCounts } from './event-counts.js';
 
 @Module({})
 export class DemoModule {
@@ -7,7 +9,8 @@ export class DemoModule {
     return {
       module: DemoModule,
       global: true,
-      providers: [{ provide: DEMO_ENABLED, useValue: enabled }],
+      controllers: [DemoController],
+      providers: [{ provide: DEMO_ENABLED, useValue: enabled }, EventCounts],
       exports: [DEMO_ENABLED],
     };
   }

@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
 import type { Limit } from '../background/limit.js';
+import type { ReplayCaches } from '../cache/replay-caches.js';
 import { AbandonedRecordCompleter } from '../completer/abandoned-record.completer.js';
 import { IdempotencyEngine } from '../engine/idempotency.engine.js';
 import { InFlightRegistry } from '../engine/in-flight.registry.js';
@@ -26,6 +27,8 @@ import { type PreparationTimeouts, prepareDatabase } from './prepare-database.js
 export interface SharedParts {
   readonly settings: ModuleSettings;
   readonly sealing: Sealer | undefined;
+  /** `undefined`: none. */
+  readonly caches: ReplayCaches | undefined;
   readonly routes: RouteRegistry;
   readonly caller: RouteCaller;
   readonly emit: (event: IdempotencyEvent) => void;
@@ -57,6 +60,10 @@ export interface DatabaseLife {
 /** How many keys in flight elsewhere are looked after at a time, in lease mode with `onInFlight: 'wait'`. */
 const LEASE_WAITERS = 50;
 
+const NOT_CACHED =
+  'the account may not call pg_control_system(), so that nothing tells its server from that of another tenant: it is not ' +
+  'cached';
+
 const logger = new Logger('Idempotency');
 
 /**
@@ -79,6 +86,9 @@ export async function openDatabase(
   const { acquireTimeoutMs, reapIntervalMs: intervalMs, reapBatch: batch } = settings;
   const maxWaiters = settings.maxWaiters ?? waitersOf(poolSizeOf(dataSource));
   const inFlight = new InFlightRegistry();
+  // Fail closed: among tenants' databases, which are alike, one whose server has no name may be taken for another.
+  const isMistakable = isTenant && facts.space?.namesServer === false;
+  const cache = facts.space && !isMistakable ? shared.caches?.of(facts.space.id, store.clock) : undefined;
   const common = {
     dataSource,
     makeRunner: joinDataSource(dataSource),
@@ -89,14 +99,14 @@ export async function openDatabase(
   const transactions = new IdempotencyEngine({
     ...common,
     store,
-    turns: { inFlight, waiters: new WaiterSlots(maxWaiters) },
+    turns: { inFlight, waiters: new WaiterSlots(maxWaiters), cache },
   });
   const leaseEngine = new LeaseEngine({
     ...common,
     store: leases,
     errors: stepErrors,
     // Whoever waits in lease mode looks from time to time, and holds no connection in between.
-    turns: { inFlight, waiters: new WaiterSlots(LEASE_WAITERS) },
+    turns: { inFlight, waiters: new WaiterSlots(LEASE_WAITERS), cache },
   });
   const engines = { transaction: transactions, lease: leaseEngine };
   const isOpen = (): boolean => dataSource.isInitialized && poolOf(dataSource) === pool;
@@ -121,7 +131,7 @@ export async function openDatabase(
         completions: shared.completions,
         ...life,
       }),
-    warnings: [...facts.warnings, ...isolationWarning(dataSource)],
+    warnings: [...facts.warnings, ...isolationWarning(dataSource), ...(isMistakable ? [NOT_CACHED] : [])],
     isOpen,
   };
 }

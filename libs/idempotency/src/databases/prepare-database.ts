@@ -3,11 +3,18 @@ import type { ModuleSettings } from '../resolve-options.js';
 import { migrate, missingMigrations } from '../store/migrations/migrator.js';
 import { checkServer, type ServerFacts } from '../store/server-check.js';
 import { type ConnectionSource, openSession, type Session } from '../store/session.js';
+import { type TableSpace, tableSpace } from '../store/table-space.js';
 
 /** How long an answer may take; `undefined`: as long as it does. */
 export interface PreparationTimeouts {
   readonly checkMs: number | undefined;
   readonly migrateMs: number | undefined;
+}
+
+/** What is known of a database that is ready. */
+export interface PreparedDatabase extends ServerFacts {
+  /** Read only where something is kept by it. */
+  readonly space: TableSpace | undefined;
 }
 
 /**
@@ -17,9 +24,9 @@ export interface PreparationTimeouts {
  */
 export async function prepareDatabase(
   source: ConnectionSource,
-  { acquireTimeoutMs, table, migrations }: ModuleSettings,
+  { acquireTimeoutMs, table, migrations, replayCache }: ModuleSettings,
   { checkMs, migrateMs }: PreparationTimeouts,
-): Promise<ServerFacts> {
+): Promise<PreparedDatabase> {
   return withSession(source, acquireTimeoutMs, async (session) => {
     const look = (): Promise<ServerFacts> => within(session, checkMs, checkServer(session, table));
     // Before the migrations too, which fail on a standby with an error that says less.
@@ -48,7 +55,8 @@ export async function prepareDatabase(
           "migrations: 'run'.",
       });
     }
-    return facts;
+    const space = replayCache && (await within(session, checkMs, tableSpace(session, table)));
+    return { ...facts, space };
   });
 }
 

@@ -2,8 +2,7 @@ import { DataSource } from 'typeorm';
 import { describe, expect, it } from 'vitest';
 import { faultOfDataSource, kindOf, nameOfDatabase } from './read-data-source.js';
 
-const source = (options: object): DataSource =>
-  new DataSource({ type: 'postgres', ...options } as ConstructorParameters<typeof DataSource>[0]);
+const source = (options: object): DataSource => new DataSource({ type: 'postgres', ...options });
 
 describe('kindOf', () => {
   it.each<[unknown, string]>([

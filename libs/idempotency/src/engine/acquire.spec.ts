@@ -70,6 +70,8 @@ function scripted(...answers: (ClaimResult | Error)[]) {
   };
 }
 
+const CONFLICT = { status: 409, headers: {}, body: Buffer.alloc(0) };
+
 describe('acquire', () => {
   it('owns a record that it locked and that nobody has begun', async () => {
     const { parts, session, reclaim, rolledBack } = scripted(locked());
@@ -172,11 +174,11 @@ describe('acquire', () => {
     // Left by lease mode, whose handler may have done something that this mode cannot roll back.
     [{ state: 'unowned', abandoned: 0 }, { kind: 'undecided' }],
     [
-      { state: 'final', raised: true, response: { status: 409, headers: {}, body: Buffer.alloc(0) } },
-      { kind: 'replay', raised: true, response: { status: 409, headers: {}, body: Buffer.alloc(0) } },
+      { state: 'final', raised: true, response: CONFLICT, expiresAtMs: 7 },
+      { kind: 'replay', raised: true, response: CONFLICT, source: 'record', expiresAtMs: 7 },
     ],
     [
-      { state: 'final', raised: false, response: { status: 200, headers: {}, body: null } },
+      { state: 'final', raised: false, response: { status: 200, headers: {}, body: null }, expiresAtMs: 7 },
       { kind: 'response-not-stored' },
     ],
   ] as const)('concludes from %o', async (record, answer) => {

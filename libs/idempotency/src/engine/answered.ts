@@ -1,10 +1,21 @@
+import type { ReplaySource } from '../events/idempotency-event.js';
 import type { ReadRecord } from '../store/idempotency.store.js';
 import type { StoredResponse } from '../store/record.js';
 import type { EngineOutcome } from './outcomes.js';
 
+/** A stored answer, and where it was found. */
+export interface ReplayedAnswer {
+  readonly kind: 'replay';
+  readonly raised: boolean;
+  readonly response: StoredResponse;
+  readonly source: ReplaySource;
+  /** When its record expires, by the database's clock, where the database has just said so. */
+  readonly expiresAtMs?: number;
+}
+
 /** A request that is answered without running its handler. */
 export type Answered =
-  | { readonly kind: 'replay'; readonly raised: boolean; readonly response: StoredResponse }
+  | ReplayedAnswer
   | { readonly kind: 'in-flight' }
   | { readonly kind: 'reused' }
   | { readonly kind: 'response-not-stored' }
@@ -29,18 +40,23 @@ export function conclude(record: ReadRecord): Answered | 'again' {
     // Fail closed: whoever may go on with it has claimed it.
     case 'unowned':
       return { kind: 'undecided' };
-    case 'final':
-      return record.response.body === null
-        ? { kind: 'response-not-stored' }
-        : { kind: 'replay', raised: record.raised, response: record.response };
+    case 'final': {
+      const { raised, response, expiresAtMs } = record;
+      return replayOf({ raised, response, source: 'record', expiresAtMs });
+    }
   }
+}
+
+/** A final outcome as an answer: a tombstone has none. */
+export function replayOf(outcome: Omit<ReplayedAnswer, 'kind'>): Answered {
+  return outcome.response.body === null ? { kind: 'response-not-stored' } : { ...outcome, kind: 'replay' };
 }
 
 /** The outcome of a request that another one's record answers. */
 export function outcomeOf(answered: Answered): EngineOutcome {
   switch (answered.kind) {
     case 'replay':
-      return answered;
+      return { kind: 'replay', raised: answered.raised, response: answered.response };
     case 'record-unreadable':
       return { kind: 'rejected', reason: answered.kind, cause: answered.cause };
     case 'in-flight':

@@ -31,7 +31,8 @@ export function answerFrom(
   { emit }: Pick<EngineParts, 'emit'>,
 ): EngineOutcome {
   if (answered.kind === 'replay') {
-    emit({ type: 'replayed', status: answered.response.status, ...named(identity) });
+    const { source, response } = answered;
+    emit({ type: 'replayed', status: response.status, source, ...named(identity) });
   }
   return outcomeOf(answered);
 }

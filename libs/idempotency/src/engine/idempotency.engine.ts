@@ -2,7 +2,7 @@ import type { IdempotencyEvent } from '../events/idempotency-event.js';
 import { failpoint } from '../failpoint.js';
 import { ConnectionLostError } from '../store/connection-lost.error.js';
 import type { AttemptIdentity } from '../store/identity.js';
-import type { CommitResult, IdempotencyStore } from '../store/idempotency.store.js';
+import type { CommitResult, CompleteResult, IdempotencyStore } from '../store/idempotency.store.js';
 import type { Session } from '../store/session.js';
 import { isTransactionConflict } from '../store/sql-state.js';
 import { explainRefusal } from '../transaction/explain-refusal.js';
@@ -12,7 +12,7 @@ import { answerFrom, type EngineParts, named } from './engine-parts.js';
 import type { SharedOutcome } from './in-flight.registry.js';
 import type { Engine, EngineOutcome, EngineRequest, HandlerOutcome, RunHandler } from './outcomes.js';
 import type { AttemptPolicy } from './policy.js';
-import { takeTurn } from './take-turn.js';
+import { beginTurn, takeTurn } from './take-turn.js';
 import { resolveOutcome } from './unknown-outcome.js';
 
 /** How long a settled attempt may take to write its record and commit. */
@@ -53,7 +53,7 @@ export class IdempotencyEngine implements Engine {
     { session, attempt: number, born, takenOver }: Owned,
     handler: RunHandler,
   ): Promise<EngineOutcome> {
-    const share = this.parts.turns.inFlight.add(identity.keyHash, identity.fingerprint);
+    const share = beginTurn(this.parts.turns, identity);
     let shared: SharedOutcome = { kind: 'none' };
     try {
       const began = performance.now();
@@ -75,7 +75,12 @@ export class IdempotencyEngine implements Engine {
       const result = await this.#settle(attempt, outcome);
       if (result.kind === 'executed' && outcome.kind === 'final') {
         const { response } = outcome;
-        shared = { kind: 'final', raised: outcome.status === 'error', response };
+        shared = {
+          kind: 'final',
+          raised: outcome.status === 'error',
+          response,
+          ...(result.expiresAtMs === undefined ? {} : { expiresAtMs: result.expiresAtMs }),
+        };
         const durationMs = performance.now() - began;
         const tombstone = response.body === null;
         const { status } = response;
@@ -138,7 +143,7 @@ export class IdempotencyEngine implements Engine {
       case 'committed':
         failpoint('committed');
         session.release();
-        return { kind: 'executed', attempt: attempt.number };
+        return { kind: 'executed', attempt: attempt.number, expiresAtMs: result.expiresAtMs };
       case 'refused':
         return this.#refused(attempt, result.cause);
       case 'unknown':
@@ -206,11 +211,11 @@ export class IdempotencyEngine implements Engine {
     return { kind: 'failed', reason: 'attempt-lost', cause };
   }
 
-  async #commit(
+  async #commit<Result extends CommitResult | CompleteResult>(
     attempt: TransactionAttempt,
     session: Session,
-    work: () => Promise<CommitResult>,
-  ): Promise<CommitResult> {
+    work: () => Promise<Result>,
+  ): Promise<Result | Extract<CommitResult, { kind: 'unknown' }>> {
     try {
       return await session.within(COMMIT_TIMEOUT_MS, work());
     } catch (cause) {

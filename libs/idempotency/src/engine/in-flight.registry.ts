@@ -2,7 +2,13 @@ import type { StoredResponse } from '../store/record.js';
 
 /** What a local attempt came to, for the duplicates that wait for it in the same process. */
 export type SharedOutcome =
-  | { readonly kind: 'final'; readonly raised: boolean; readonly response: StoredResponse }
+  | {
+      readonly kind: 'final';
+      readonly raised: boolean;
+      readonly response: StoredResponse;
+      /** When its record expires, by the database's clock, where that was heard. */
+      readonly expiresAtMs?: number;
+    }
   /** It has no answer to share: ask the database. */
   | { readonly kind: 'none' };
 

@@ -16,7 +16,7 @@ import { answerFrom, type EngineParts, named } from './engine-parts.js';
 import type { SharedOutcome } from './in-flight.registry.js';
 import type { Engine, EngineOutcome, EngineRequest, HandlerOutcome, RunHandler } from './outcomes.js';
 import type { AttemptPolicy } from './policy.js';
-import { takeTurn } from './take-turn.js';
+import { beginTurn, takeTurn } from './take-turn.js';
 
 /** How long an outcome is tried to be recorded, on one connection after another. */
 const RECORD_TIMEOUT_MS = 10_000;
@@ -36,8 +36,11 @@ interface Execution {
   readonly began: number;
 }
 
-/** What became of a fenced write. */
-type Written = 'written' | 'stale' | { readonly unknown: unknown };
+/** What became of a fenced write; `done` is what it answered, where its own answer came. */
+type Written<T> =
+  | { readonly kind: 'written'; readonly done?: T }
+  | { readonly kind: 'stale' }
+  | { readonly kind: 'unknown'; readonly cause: unknown };
 
 /**
  * The protocol of lease mode: claim durably, keep the lease while the handler runs, record its outcome. No connection is held
@@ -76,9 +79,13 @@ export class LeaseEngine implements Engine {
     { fence, resumed, journal, sentAt }: Leased,
     handler: RunHandler,
   ): Promise<EngineOutcome> {
-    const share = this.parts.turns.inFlight.add(identity.keyHash, identity.fingerprint);
+    const share = beginTurn(this.parts.turns, identity);
     const ended = new AbortController();
-    const heartbeat = this.#heartbeat(identity, policy, fence, ended, sentAt);
+    const heartbeat = this.#heartbeat(identity, policy, fence, sentAt, () => {
+      ended.abort(new Error('the lease was lost'));
+      // The record is another attempt's to speak of.
+      share({ kind: 'none' });
+    });
     if (resumed) this.#emit({ type: 'taken-over', attempt: fence.attempt, ...named(identity) });
     this.#emit({ type: 'claimed', attempt: fence.attempt, ...named(identity) });
     failpoint('after-claim');
@@ -150,11 +157,11 @@ export class LeaseEngine implements Engine {
     const written = await this.#write(execution, (session) =>
       this.parts.store.complete(session, fence, outcome, policy.ttlMs),
     );
-    if (written === 'stale') return this.#adopt(execution, outcome);
-    if (written !== 'written') return this.#unknown(execution, written.unknown);
+    if (written.kind === 'stale') return this.#adopt(execution, outcome);
+    if (written.kind === 'unknown') return this.#unknown(execution, written.cause);
     failpoint('committed');
     const { response } = outcome;
-    share({ kind: 'final', raised: outcome.status === 'error', response });
+    share({ kind: 'final', raised: outcome.status === 'error', response, ...written.done });
     this.#emit({
       type: 'completed',
       attempt: fence.attempt,
@@ -185,9 +192,9 @@ export class LeaseEngine implements Engine {
       return isForgotten ? store.forget(session, fence) : store.release(session, fence, error);
     };
     const written = await this.#write(execution, giveBack, isForgotten);
-    if (written === 'stale') return this.#adopt(execution);
+    if (written.kind === 'stale') return this.#adopt(execution);
     // Not written: then the lease runs out, which comes to the same a little later. The handler's error is the answer.
-    if (written === 'written') {
+    if (written.kind === 'written') {
       const type = hasEffect ? 'abandoned' : 'released';
       this.#emit({ type, attempt: fence.attempt, error, ...named(identity) });
     }
@@ -221,23 +228,25 @@ export class LeaseEngine implements Engine {
    * Writes through the fence, on one connection after another until it is answered: sent twice, the second finds the
    * first, and is told from another attempt's write by the number that stands in the record, or by its absence.
    */
-  async #write(
+  async #write<T extends object | boolean>(
     { fence }: Execution,
-    write: (session: Session) => Promise<boolean>,
+    write: (session: Session) => Promise<T | false>,
     removes = false,
-  ): Promise<Written> {
+  ): Promise<Written<T>> {
     const { settings, store } = this.parts;
     try {
       return await untilAnswered(RECORD_TIMEOUT_MS, (isRepeated) =>
         withSession(store, settings.acquireTimeoutMs, async (session) => {
           const sent = write(session);
           failpoint('commit-sent');
-          if (await sent) return 'written';
-          return isRepeated && (await store.isWritten(session, fence)) !== removes ? 'written' : 'stale';
+          const done = await sent;
+          if (done !== false) return { kind: 'written', done };
+          const isOwn = isRepeated && (await store.isWritten(session, fence)) !== removes;
+          return { kind: isOwn ? 'written' : 'stale' };
         }),
       );
-    } catch (unknown) {
-      return { unknown };
+    } catch (cause) {
+      return { kind: 'unknown', cause };
     }
   }
 
@@ -245,8 +254,8 @@ export class LeaseEngine implements Engine {
     identity: AttemptIdentity,
     policy: AttemptPolicy,
     fence: Fence,
-    ended: AbortController,
     sentAt: number,
+    onLost: () => void,
   ): Heartbeat {
     const { leaseMs } = policy;
     const { settings, store } = this.parts;
@@ -256,7 +265,7 @@ export class LeaseEngine implements Engine {
       leaseMs,
       renew: () => withSession(store, timeoutMs, (session) => store.renew(session, fence, leaseMs)),
       onLost: () => {
-        ended.abort(new Error('the lease was lost'));
+        onLost();
         this.#emit({ type: 'lease-lost', attempt: fence.attempt, ...named(identity) });
       },
       onError: (error: unknown) => {

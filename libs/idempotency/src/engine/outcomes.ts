@@ -54,7 +54,12 @@ export interface EngineRequest {
 /** What became of a request. */
 export type EngineOutcome =
   /** This request's attempt ran, and its final outcome is committed: send the answer it captured. */
-  | { readonly kind: 'executed'; readonly attempt: number }
+  | {
+      readonly kind: 'executed';
+      readonly attempt: number;
+      /** When its record expires, by the database's clock, where that was heard. */
+      readonly expiresAtMs?: number;
+    }
   /** Another attempt's outcome: send that. `raised` tells an error the handler threw from an answer it gave. */
   | { readonly kind: 'replay'; readonly raised: boolean; readonly response: StoredResponse }
   /** The attempt was rolled back and the key given back: raise the handler's own error. */

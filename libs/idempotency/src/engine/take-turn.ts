@@ -1,30 +1,44 @@
+import type { ReplayCache } from '../cache/replay-cache.js';
 import type { AttemptIdentity } from '../store/identity.js';
-import type { Answered } from './answered.js';
+import { type Answered, type ReplayedAnswer, replayOf } from './answered.js';
 import { Deadline } from './deadline.js';
 import type { InFlightRegistry, SharedOutcome } from './in-flight.registry.js';
 import type { AttemptPolicy } from './policy.js';
 import type { WaiterSlots } from './waiter-slots.js';
 
-/** What duplicates of this process share. */
+/** What duplicates share: those of this process, and through the cache those of all instances. */
 export interface Turns {
   readonly inFlight: InFlightRegistry;
   readonly waiters: WaiterSlots;
+  readonly cache?: ReplayCache | undefined;
 }
 
 /**
- * Asks for the record with `look`, unless this process is executing it; with `onInFlight: 'wait'` waits for the attempt in
- * flight: in this process for its outcome, and elsewhere as `look` does when it is given a deadline.
+ * Asks for the record with `look`, unless it can be answered without: this process is executing it, or the cache has its outcome
+ * or a hint that it is in flight. With `onInFlight: 'wait'` waits for the attempt in flight: in this process for its outcome,
+ * and elsewhere as `look` does when it is given a deadline.
+ *
+ * Fail closed: nothing but `look` says that something may run.
  *
  * @throws what `look` throws.
  */
-export async function takeTurn<Owned>(
-  { inFlight, waiters }: Turns,
-  { keyHash, fingerprint }: AttemptIdentity,
+export async function takeTurn<Owned extends { readonly kind: string }>(
+  { inFlight, waiters, cache }: Turns,
+  identity: AttemptIdentity,
   policy: AttemptPolicy,
   look: (wait?: Deadline) => Promise<Owned | Answered>,
 ): Promise<Owned | Answered> {
+  const { keyHash, fingerprint } = identity;
   const deadline = new Deadline(policy.waitTimeoutMs);
   const waiting = policy.onInFlight === 'wait';
+  const lookAndKeep = async (wait?: Deadline): Promise<Owned | Answered> => {
+    const found = await look(wait);
+    if (isReplay(found) && found.expiresAtMs !== undefined) {
+      cache?.keepRead(identity, { ...found, expiresAtMs: found.expiresAtMs });
+    }
+    if (isInFlight(found)) cache?.sawInFlight(identity);
+    return found;
+  };
   for (;;) {
     const local = inFlight.find(keyHash);
     if (local) {
@@ -33,23 +47,46 @@ export async function takeTurn<Owned>(
       if (!waiting) return { kind: 'in-flight' };
       const outcome = await deadline.race(local.outcome);
       if (outcome === 'over') return { kind: 'in-flight' };
-      if (outcome.kind === 'final') return replayOf(outcome);
+      if (outcome.kind === 'final') return replayOf({ ...outcome, source: 'process' });
       continue;
     }
-    const acquired = await look();
+    const known = await cache?.find(identity);
+    if (known?.kind === 'final') return replayOf(known);
+    const acquired: Owned | Answered = known ?? (await lookAndKeep());
     if (!isInFlight(acquired) || !waiting || deadline.isOver) return acquired;
     if (inFlight.find(keyHash)) continue;
-    const waited = await waiters.use(keyHash, deadline, () => look(deadline));
+    const waited = await waiters.use(keyHash, deadline, () => lookAndKeep(deadline));
     if (waited === 'over') return acquired;
     if (waited !== 'shared') return waited;
     if (deadline.isOver) return acquired;
   }
 }
 
-function isInFlight(acquired: unknown): boolean {
-  return (acquired as Answered).kind === 'in-flight';
+/**
+ * An attempt of this process begins, as its duplicates here and elsewhere are told. The returned function says what it came to;
+ * only the first call counts.
+ */
+export function beginTurn(
+  { inFlight, cache }: Turns,
+  identity: AttemptIdentity,
+): (outcome: SharedOutcome) => void {
+  const tellProcess = inFlight.add(identity.keyHash, identity.fingerprint);
+  const tellInstances = cache?.begin(identity);
+  let isOver = false;
+  return (outcome) => {
+    if (isOver) return;
+    isOver = true;
+    // The instances first: who is woken here must find the hint taken back.
+    const isKnown = outcome.kind === 'final' && outcome.expiresAtMs !== undefined;
+    tellInstances?.(isKnown ? { ...outcome, expiresAtMs: outcome.expiresAtMs as number } : undefined);
+    tellProcess(outcome);
+  };
 }
 
-function replayOf({ raised, response }: Extract<SharedOutcome, { kind: 'final' }>): Answered {
-  return response.body === null ? { kind: 'response-not-stored' } : { kind: 'replay', raised, response };
+function isInFlight(acquired: { readonly kind: string }): boolean {
+  return acquired.kind === 'in-flight';
+}
+
+function isReplay(acquired: { readonly kind: string }): acquired is ReplayedAnswer {
+  return acquired.kind === 'replay';
 }

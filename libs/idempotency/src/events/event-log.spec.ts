@@ -38,7 +38,7 @@ describe('the log of events', () => {
 
   it('is silent about what happens all day', () => {
     new EventLog().write({ type: 'claimed', attempt: 1, ...record });
-    new EventLog().write({ type: 'replayed', status: 201, ...record });
+    new EventLog().write({ type: 'replayed', status: 201, source: 'record', ...record });
     expect(lines).toEqual([]);
   });
 });

@@ -28,6 +28,21 @@ export class EventLog {
       case 'resolved':
         this.#logger.log(`${nameOf(event)}: ${event.action} by ${event.actor}`);
         return;
+      case 'cache-unavailable':
+        this.#logger.warn(
+          `${placeOf(event)} does not answer, and is left alone for a while; requests are answered from the database: ` +
+            String(event.error),
+        );
+        return;
+      case 'cache-available':
+        this.#logger.log(`${placeOf(event)} answers again`);
+        return;
+      case 'cache-entry-refused':
+        this.#logger.warn(
+          `what ${event.cache} holds for key ${event.keyHash.slice(0, 16)} was not made by this application, and is not ` +
+            `used: ${String(event.error)}`,
+        );
+        return;
       case 'claimed':
       case 'taken-over':
       case 'completed':
@@ -39,6 +54,10 @@ export class EventLog {
         return;
     }
   }
+}
+
+function placeOf({ cache, node }: { cache: string; node: string }): string {
+  return node === '' ? cache : `${cache} at ${node}`;
 }
 
 function nameOf({ operation, keyHash }: { operation: string; keyHash: string }): string {

@@ -7,6 +7,12 @@ interface RecordEvent {
   readonly operation: string;
 }
 
+/**
+ * Where a replayed answer was found: in the table, with an attempt of the same process, in the process's memory, or in the
+ * cache that the instances share.
+ */
+export type ReplaySource = 'record' | 'process' | 'memory' | 'shared';
+
 /** What happens to records, as `IdempotencyEvents` and `node:diagnostics_channel` tell it. */
 export type IdempotencyEvent =
   /** An attempt holds its record and begins. */
@@ -21,8 +27,8 @@ export type IdempotencyEvent =
       readonly tombstone: boolean;
       readonly durationMs: number;
     } & RecordEvent)
-  /** A stored answer was sent again. */
-  | ({ readonly type: 'replayed'; readonly status: number } & RecordEvent)
+  /** A stored answer was sent again; `source` says where it was found. */
+  | ({ readonly type: 'replayed'; readonly status: number; readonly source: ReplaySource } & RecordEvent)
   /** A request was refused with this code. Without a valid key there is no record to name. */
   | ({ readonly type: 'rejected'; readonly code: IdempotencyErrorCode } & Partial<RecordEvent>)
   /** An attempt left no effect, and its key was given back: a retry runs again. */
@@ -52,6 +58,25 @@ export type IdempotencyEvent =
       readonly resolution: 'committed' | 'rolled-back' | 'unresolved';
     } & RecordEvent)
   /** The reaper deleted expired records. */
-  | { readonly type: 'reaped'; readonly count: number };
+  | { readonly type: 'reaped'; readonly count: number }
+  /** A node of the shared cache failed several times in a row, and is left alone; requests are answered from the database. */
+  | {
+      readonly type: 'cache-unavailable';
+      readonly cache: string;
+      readonly node: string;
+      readonly error: unknown;
+    }
+  /** It answers again. */
+  | { readonly type: 'cache-available'; readonly cache: string; readonly node: string }
+  /**
+   * What stood in the shared cache was not sealed with the module's key for that record: damaged, somebody else's, or put
+   * there. The request is answered from the database. Alert on it.
+   */
+  | {
+      readonly type: 'cache-entry-refused';
+      readonly cache: string;
+      readonly keyHash: string;
+      readonly error: unknown;
+    };
 
 export type IdempotencyEventType = IdempotencyEvent['type'];

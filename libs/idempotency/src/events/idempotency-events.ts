@@ -16,6 +16,9 @@ const TYPES: readonly IdempotencyEventType[] = [
   'resolved',
   'unknown',
   'reaped',
+  'cache-unavailable',
+  'cache-available',
+  'cache-entry-refused',
 ];
 
 /** Name of the `node:diagnostics_channel` of one event type: `nestjs-pg-idempotency:replayed`. */

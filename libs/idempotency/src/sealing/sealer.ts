@@ -12,8 +12,8 @@ import {
 export interface SealContext {
   /** Primary key of the record. */
   readonly keyHash: Buffer;
-  readonly purpose: 'response' | 'request' | 'step';
-  /** Name of the step; `''`, or left out, for what a record has once. */
+  readonly purpose: 'response' | 'request' | 'step' | 'cache';
+  /** Name of the step, or of the cache's space; `''`, or left out, for what a record has once. */
   readonly name?: string;
 }
 

@@ -15,6 +15,15 @@ export const expired = (record: string): string =>
 /** When the record began, in microseconds: tells the lives of a key apart, whose attempts are numbered anew. */
 export const BORN = `(extract(epoch FROM created_at) * 1000000)::bigint`;
 
+/** A time of the database's clock in milliseconds, as JavaScript counts them. */
+const milliseconds = (time: string): string => `(extract(epoch FROM ${time}) * 1000)::float8`;
+
+/** What time it is in the database: what a cache keeps is held to it. */
+export const DATABASE_NOW = `${milliseconds('clock_timestamp()')} AS database_now_ms`;
+
+/** When a record expires, for those who keep a copy of its outcome. */
+export const expiresAt = (column: string): string => `${milliseconds(column)} AS expires_at_ms`;
+
 /**
  * Bounds a transaction's time in statements. `transaction_timeout` exists since PostgreSQL 17; before, one statement is
  * bounded, by the application's own `statement_timeout` where that is shorter; a second later than the owner gives up
@@ -109,7 +118,8 @@ SELECT attempt, abandoned, status, ${EXPIRED} AS expired, ${BORN} AS born,
    */
   const READ = `
 SELECT status, attempt, abandoned, fingerprint = $2 AS same, ${EXPIRED} AS expired, format,
-       lease_until <= clock_timestamp() AS lease_over, response_status, response_headers, response_body
+       lease_until <= clock_timestamp() AS lease_over, response_status, response_headers, response_body,
+       ${expiresAt('expires_at')}, ${DATABASE_NOW}
   FROM ${table}
  WHERE key_hash = $1`;
 
@@ -161,8 +171,8 @@ WITH fenced AS (
      SET status = $3, response_status = $4, response_headers = $5, response_body = $6, last_error = $7,
          format = $8, abandoned = 0, completed_at = clock_timestamp()
    WHERE key_hash = $1 AND attempt = $2 AND status = 'pending'
-  RETURNING 1)
-SELECT 1 / count(*) AS written FROM fenced`;
+  RETURNING expires_at)
+SELECT 1 / count(*) AS written, ${expiresAt('min(expires_at)')}, ${DATABASE_NOW} FROM fenced`;
 
   /** Gives the key back after a failure that left no effect. $1 key_hash, $2 attempt, $3 last_error */
   const RELEASE = `

@@ -1,4 +1,5 @@
 import type { QueryResult, QueryResultRow } from 'pg';
+import { DatabaseClock } from './database-clock.js';
 import type { AttemptIdentity } from './identity.js';
 import { idempotencySql, type IdempotencySql } from './idempotency.sql.js';
 import { KNOWN_FORMATS, type StoredResponse } from './record.js';
@@ -38,7 +39,13 @@ export type ReadRecord =
   /** Free to run again. */
   | { readonly state: 'released' }
   /** `raised`: the handler threw it (`status` is `error`). */
-  | { readonly state: 'final'; readonly raised: boolean; readonly response: StoredResponse };
+  | {
+      readonly state: 'final';
+      readonly raised: boolean;
+      readonly response: StoredResponse;
+      /** By the database's clock, in milliseconds since 1970. */
+      readonly expiresAtMs: number;
+    };
 
 /** What a claim came to. On `'locked'` the session's transaction is open, at the savepoint, and holds the row. */
 export type ClaimResult =
@@ -58,6 +65,8 @@ interface ReadRow extends QueryResultRow {
   response_status: number | null;
   response_headers: Record<string, string> | null;
   response_body: Buffer | null;
+  expires_at_ms: number;
+  database_now_ms: number;
 }
 
 /** What COMPLETE and RELEASE keep of an error, for operators. */
@@ -72,6 +81,8 @@ const LAST_ERROR_LENGTH = 500;
 export class IdempotencyStore {
   readonly sql: IdempotencySql;
   readonly responses: ResponseCodec;
+  /** As far as it is known from what the statements below have answered. */
+  readonly clock = new DatabaseClock();
 
   constructor(
     readonly table: string,
@@ -107,6 +118,7 @@ export class IdempotencyStore {
             { text: sql.LIMIT_WAIT, values: [Math.max(1, Math.ceil(waitMs))] },
             { text: sql.LOCK_WAITING, values: lockValues },
           ];
+    const askedAt = performance.now();
     const results = await flush(session, [
       { text: sql.CLAIM, values: [keyHash, namespace, scope, key, operation, fingerprint, ttlMs] },
       { text: sql.BEGIN },
@@ -129,7 +141,8 @@ export class IdempotencyStore {
       .slice(-3)
       .map((result) => (result as PromiseFulfilledResult<QueryResult>).value);
     const row = locked?.rows[0] as LockedRecord | undefined;
-    if (!row) return { kind: 'not-locked', record: this.describe(keyHash, read?.rows[0]) };
+    const record = this.describe(keyHash, read?.rows[0], askedAt);
+    if (!row) return { kind: 'not-locked', record };
     if (waitMs !== undefined) {
       const limit = (results[2] as PromiseFulfilledResult<QueryResult<{ previous: string }>>).value.rows[0];
       await session.query({ text: sql.UNLIMIT_WAIT, values: [limit?.previous] });
@@ -163,7 +176,7 @@ export class IdempotencyStore {
   }
 
   /** COMPLETE and COMMIT; a final error first rolls the handler's rows back. */
-  complete(session: Session, outcome: CompletedAttempt): Promise<CommitResult> {
+  async complete(session: Session, outcome: CompletedAttempt): Promise<CompleteResult> {
     const { sql } = this;
     const { keyHash, attempt, status, response, error } = outcome;
     const { format, headers, body, ...answer } = this.responses.encode(keyHash, response);
@@ -173,7 +186,17 @@ export class IdempotencyStore {
       values: [keyHash, attempt, status, answer.status, headers, body, lastError, format],
     };
     const before = status === 'error' ? [{ text: sql.ROLLBACK_TO_SAVEPOINT }, complete] : [complete];
-    return commit(session, before, sql.COMMIT, outcome);
+    const askedAt = performance.now();
+    const result = await commit(session, before, sql.COMMIT, outcome);
+    if (result.kind !== 'committed') return result;
+    return { kind: 'committed', ...this.keptUntil(result.answers.at(-2), askedAt) };
+  }
+
+  /** When the record of a statement's row expires; what the row says of the database's clock is taken note of. */
+  keptUntil(answer: QueryResult | undefined, askedAt: number): { readonly expiresAtMs: number } {
+    const { expires_at_ms: expiresAtMs, database_now_ms: now } = answer?.rows[0] as ReadRow;
+    this.clock.observe(now, askedAt);
+    return { expiresAtMs };
   }
 
   /** Rolls the handler's rows back and gives the key back; the record goes when its handler never `began`. */
@@ -231,10 +254,11 @@ export class IdempotencyStore {
     return row.attempt === attempt && row.status !== 'pending' ? 'committed' : 'rolled-back';
   }
 
-  /** What a row of READ says; `undefined` is no row. */
-  describe(keyHash: Buffer, found: QueryResultRow | undefined): ReadRecord {
+  /** What a row of READ says, which was asked for at `askedAt` by `performance.now()`; `undefined` is no row. */
+  describe(keyHash: Buffer, found: QueryResultRow | undefined, askedAt: number): ReadRecord {
     if (!found) return { state: 'absent' };
     const row = found as ReadRow;
+    this.clock.observe(row.database_now_ms, askedAt);
     if (!KNOWN_FORMATS.includes(row.format)) {
       const cause = new Error(
         `the record has format ${row.format}, written by a newer version of the library`,
@@ -247,7 +271,8 @@ export class IdempotencyStore {
     if (row.response_status !== null) {
       try {
         const response = this.responses.decode(keyHash, { ...row, response_status: row.response_status });
-        return { state: 'final', raised: row.status === 'error', response };
+        const { expires_at_ms: expiresAtMs } = row;
+        return { state: 'final', raised: row.status === 'error', response, expiresAtMs };
       } catch (error) {
         return { state: 'unreadable', cause: error as Error };
       }
@@ -269,11 +294,16 @@ export interface CompletedAttempt {
 }
 
 export type CommitResult =
-  | { readonly kind: 'committed' }
+  /** `answers`: to the statements, COMMIT the last. */
+  | { readonly kind: 'committed'; readonly answers: readonly QueryResult[] }
   /** PostgreSQL said no: nothing was committed. */
   | { readonly kind: 'refused'; readonly cause: unknown }
   /** The connection went after COMMIT was sent and before its answer came. */
   | { readonly kind: 'unknown'; readonly cause: unknown };
+
+/** The same for a final outcome, with when its record expires by the database's clock. */
+export type CompleteResult =
+  Exclude<CommitResult, { kind: 'committed' }> | { readonly kind: 'committed'; readonly expiresAtMs: number };
 
 /** Sends statements together where the connection pipelines, else one after another until one fails. */
 export async function flush(
@@ -316,8 +346,7 @@ export async function commit(
     }
   }
   try {
-    committed(results);
-    return { kind: 'committed' };
+    return { kind: 'committed', answers: committed(results) };
   } catch (cause) {
     // A loss before COMMIT was sent, or an answer that says no, is certain; silence after it, or a server that went
     // down while it worked on it, is not.
@@ -329,10 +358,14 @@ export async function commit(
  * Checks that every statement succeeded and that COMMIT did commit: PostgreSQL answers COMMIT of a failed transaction
  * with ROLLBACK, and without an error.
  */
-function committed(results: readonly PromiseSettledResult<QueryResult>[]): void {
-  for (const result of results) if (result.status === 'rejected') throw result.reason;
-  const last = results.at(-1) as PromiseFulfilledResult<QueryResult>;
-  if (last.value.command !== 'COMMIT') throw new CommitRefusedError(last.value.command);
+function committed(results: readonly PromiseSettledResult<QueryResult>[]): QueryResult[] {
+  const answers = results.map((result) => {
+    if (result.status === 'rejected') throw result.reason;
+    return result.value;
+  });
+  const { command } = answers.at(-1) as QueryResult;
+  if (command !== 'COMMIT') throw new CommitRefusedError(command);
+  return answers;
 }
 
 /** The record was not at the attempt that meant to write it. */

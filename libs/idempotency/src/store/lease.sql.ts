@@ -1,4 +1,4 @@
-import { BORN, boundStatements, expired } from './idempotency.sql.js';
+import { BORN, boundStatements, DATABASE_NOW, expired, expiresAt } from './idempotency.sql.js';
 import { KNOWN_FORMATS } from './record.js';
 import { quoteTable, stepsTable } from './table-name.js';
 
@@ -158,7 +158,8 @@ SELECT set_config('idle_in_transaction_session_timeout', $4::text, true),
 UPDATE ${table}
    SET status = $4, format = $5, response_status = $6, response_headers = $7, response_body = $8, last_error = $9,
        abandoned = 0, lease_until = NULL, request = NULL, completed_at = clock_timestamp(), expires_at = ${until('$10')}
- WHERE ${FENCE}`;
+ WHERE ${FENCE}
+RETURNING ${expiresAt('expires_at')}, ${DATABASE_NOW}`;
 
   /** Gives the key back after a failure that left nothing behind. $4 last_error */
   const RELEASE = `

@@ -85,6 +85,7 @@ export class LeaseStore {
   ): Promise<LeaseClaim> {
     const { keyHash, namespace, scope, key, operation, fingerprint } = identity;
     const kept = request ? this.#bytes.encode(request, { keyHash, purpose: 'request' }) : null;
+    const askedAt = performance.now();
     const subject = [keyHash, namespace, scope, key, operation, fingerprint];
     const results = await flush(session, [
       { text: this.sql.CLAIM, values: [...subject, ttlMs, leaseMs, retryAbandoned, maxAttempts, kept] },
@@ -94,7 +95,7 @@ export class LeaseStore {
     const [claimed, read] = results.map((result) => (result as PromiseFulfilledResult<QueryResult>).value);
     const row = claimed?.rows[0] as { attempt: number; born: string; resumed: boolean } | undefined;
     if (!row) {
-      const record = this.records.describe(keyHash, read?.rows[0]);
+      const record = this.records.describe(keyHash, read?.rows[0], askedAt);
       return { kind: 'not-claimed', record: await this.#unlessHeld(session, keyHash, record) };
     }
     const { attempt, born, resumed } = row;
@@ -116,8 +117,9 @@ export class LeaseStore {
 
   /** What stands in the record now. */
   async read(session: Session, { keyHash, fingerprint }: AttemptIdentity): Promise<ReadRecord> {
+    const askedAt = performance.now();
     const { rows } = await session.query({ text: this.records.sql.READ, values: [keyHash, fingerprint] });
-    return this.#unlessHeld(session, keyHash, this.records.describe(keyHash, rows[0]));
+    return this.#unlessHeld(session, keyHash, this.records.describe(keyHash, rows[0], askedAt));
   }
 
   /** What was read, unless its lease is over and its row is somebody's all the same. */
@@ -194,24 +196,24 @@ export class LeaseStore {
     return (results[3] as PromiseFulfilledResult<QueryResult>).value.rowCount === 1;
   }
 
-  complete(
+  /** Answers when the record expires, by the database's clock. */
+  async complete(
     session: Session,
     fence: Fence,
     { status, response, error }: LeaseOutcome,
     ttlMs: number,
-  ): Promise<boolean> {
+  ): Promise<{ readonly expiresAtMs: number } | false> {
     const columns = this.records.responses.encode(fence.keyHash, response);
     const { format, headers, body } = columns;
     const lastError = error === undefined ? null : describeError(error);
-    return this.#write(session, this.sql.COMPLETE, fence, [
-      status,
-      format,
-      columns.status,
-      headers,
-      body,
-      lastError,
-      ttlMs,
-    ]);
+    const outcome = [status, format, columns.status, headers, body, lastError, ttlMs];
+    const { keyHash, attempt, born } = fence;
+    const askedAt = performance.now();
+    const answer = await session.query({
+      text: this.sql.COMPLETE,
+      values: [keyHash, attempt, born, ...outcome],
+    });
+    return answer.rowCount === 1 && this.records.keptUntil(answer, askedAt);
   }
 
   release(session: Session, fence: Fence, error: unknown): Promise<boolean> {

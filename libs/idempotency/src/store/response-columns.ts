@@ -11,8 +11,8 @@ export interface Sealing {
 /** Where sealed bytes belong. */
 export interface SealedPlace {
   readonly keyHash: Buffer;
-  readonly purpose: 'response' | 'request' | 'step';
-  /** Name of the step. */
+  readonly purpose: 'response' | 'request' | 'step' | 'cache';
+  /** Name of the step, or of the table for what a cache keeps. */
   readonly name?: string;
 }
 

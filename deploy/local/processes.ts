@@ -1,0 +1,133 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { accessSync, constants } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { delimiter, join } from 'node:path';
+
+/** Servers that run beside PostgreSQL, by the Debian package that brings each. */
+const PACKAGES = {
+  'redis-server': 'redis-server',
+  'redis-sentinel': 'redis-sentinel',
+  memcached: 'memcached',
+  nginx: 'nginx-light',
+  pgbouncer: 'pgbouncer',
+  'postgresql-15': 'postgresql-15',
+} as const;
+
+export type ServerName = keyof typeof PACKAGES;
+
+/** Where Debian puts what is not on everybody's PATH. */
+const FOLDERS = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/usr/local/sbin'];
+
+/** Where PostgreSQL 15's own programs are: initdb, pg_ctl, pg_basebackup. */
+export const POSTGRES_15_BIN = '/usr/lib/postgresql/15/bin';
+
+/** The program's path, or `undefined` where it is not installed. */
+export function findServer(name: ServerName): string | undefined {
+  if (name === 'postgresql-15') return executable(join(POSTGRES_15_BIN, 'pg_ctl'));
+  for (const folder of FOLDERS) {
+    const path = executable(join(folder, name));
+    if (path !== undefined) return path;
+  }
+  return undefined;
+}
+
+/** @throws when it is not installed, saying how to get it. */
+export function serverPath(name: ServerName): string {
+  const path = findServer(name);
+  if (path === undefined) throw new Error(`${name} is not installed: apt-get install ${PACKAGES[name]}`);
+  return path;
+}
+
+/** What is not installed here, with the command that brings it. */
+export function missingServers(
+  names: readonly ServerName[] = Object.keys(PACKAGES) as ServerName[],
+): { readonly names: readonly ServerName[]; readonly fix: string } | undefined {
+  const missing = names.filter((name) => findServer(name) === undefined);
+  if (missing.length === 0) return undefined;
+  return { names: missing, fix: `apt-get install ${missing.map((name) => PACKAGES[name]).join(' ')}` };
+}
+
+/** A server of this process's own, in the foreground of its parent. */
+export interface ServerProcess {
+  readonly process: ChildProcess;
+  readonly pid: number;
+  /** Everything it has printed so far. */
+  output(): string;
+  isRunning(): boolean;
+  signal(signal: NodeJS.Signals): void;
+  /** Sends a signal, a stopped process included, and waits for the end. */
+  end(signal?: NodeJS.Signals): Promise<void>;
+}
+
+const running = new Set<ChildProcess>();
+// A run that is cut short leaves none of them behind.
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
+/**
+ * Starts a program that stays in the foreground. With `detached` a Ctrl-C at the terminal does not reach it. Whether it is ready is for the
+ * caller to ask it.
+ */
+export function startServer(
+  path: string,
+  args: readonly string[],
+  options: { readonly cwd?: string; readonly detached?: boolean } = {},
+): ServerProcess {
+  const child = spawn(path, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
+  running.add(child);
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  const exited = once(child, 'exit').finally(() => running.delete(child));
+  exited.catch((error: unknown) => (output += String(error)));
+  const isRunning = (): boolean => child.exitCode === null && child.signalCode === null;
+  return {
+    process: child,
+    pid: child.pid as number,
+    output: () => output,
+    isRunning,
+    signal: (signal) => void child.kill(signal),
+    end: async (signal = 'SIGKILL') => {
+      if (!isRunning()) return;
+      child.kill(signal);
+      if (signal !== 'SIGKILL') child.kill('SIGCONT');
+      await exited;
+    },
+  };
+}
+
+/** Ports that nobody listens on at this moment, all different. */
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer();
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      return server;
+    }),
+  );
+  const ports = servers.map((server) => (server.address() as AddressInfo).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
+
+/** The first line of what `program --version` prints. */
+export function versionOf(name: ServerName): string {
+  const flag = name === 'nginx' ? '-v' : '--version';
+  return (
+    execFileSync('sh', ['-c', '"$0" "$1" 2>&1', serverPath(name), flag], { encoding: 'utf8' }).split(
+      '\n',
+    )[0] ?? ''
+  );
+}
+
+function executable(path: string): string | undefined {
+  try {
+    accessSync(path, constants.X_OK);
+    return path;
+  } catch {
+    return undefined;
+  }
+}
