@@ -10,6 +10,10 @@ export default defineConfig({
     alias: [
       { find: /^nestjs-pg-idempotency$/, replacement: source('./libs/idempotency/src/index.ts') },
       {
+        find: /^nestjs-pg-idempotency\/memcached$/,
+        replacement: source('./libs/idempotency/src/cache/memcached/index.ts'),
+      },
+      {
         find: /^nestjs-pg-idempotency\/testing$/,
         replacement: source('./libs/idempotency/src/testing/index.ts'),
       },

@@ -160,7 +160,42 @@ const FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
     'rxjs',
   ],
   'events/': ['engine/', 'http/', 'transaction/', 'store/'],
+  // A shared cache is bytes under a key: it knows neither records nor requests.
+  'cache/memcached/': [
+    'engine/',
+    'http/',
+    'transaction/',
+    'store/',
+    'events/',
+    'reaper/',
+    'routes/',
+    'decorators/',
+    'sealing/',
+    'cache/redis/',
+    '@nestjs/core',
+    '@nestjs/typeorm',
+    'typeorm',
+    'pg',
+    'rxjs',
+  ],
   'reaper/': ['engine/', 'http/', 'transaction/', 'routes/', 'decorators/'],
+  // A shared cache is bytes under a key: what they are is nobody's business there.
+  'cache/redis/': [
+    'engine/',
+    'http/',
+    'transaction/',
+    'store/',
+    'events/',
+    'lease/',
+    'reaper/',
+    'routes/',
+    'decorators/',
+    'admin/',
+    'sealing/',
+    'typeorm',
+    'pg',
+    'rxjs',
+  ],
   // Sealing is bytes in, bytes out.
   'sealing/': [
     'engine/',
@@ -182,6 +217,17 @@ const NAMED_IN_TYPES: Readonly<Record<string, readonly string[]>> = {
   // Which database is meant is said by its data source.
   'admin/': ['typeorm'],
 };
+
+/** Drivers that are not everybody's, and the one room that may import each: its own entry of the package. */
+const DRIVERS: Readonly<Record<string, string>> = { ioredis: 'cache/redis/' };
+
+function strayDrivers(sources: readonly SourceFile[]): string[] {
+  return sources.flatMap((file) =>
+    importsOf(file)
+      .filter(({ target }) => target in DRIVERS && !file.path.startsWith(DRIVERS[target] ?? ''))
+      .map(({ target }) => `${file.path} imports ${target}`),
+  );
+}
 
 const lies = (target: string, rule: string): boolean =>
   rule.endsWith('/') ? target.startsWith(rule) : target === rule;
@@ -215,10 +261,16 @@ function sqlIn({ path, text }: SourceFile): string[] {
   return found;
 }
 
-/** Packages that a file of the library loads at run time, directly or through others of its files. */
-function packagesLoadedBy(entry: string): Set<string> {
-  const packages = new Set<string>();
+/** Files of the library that one of them loads at run time. */
+function filesLoadedBy(entry: string): string[] {
   const seen = new Set<string>();
+  packagesLoadedBy(entry, seen);
+  return [...seen];
+}
+
+/** Packages that a file of the library loads at run time, directly or through others of its files. */
+function packagesLoadedBy(entry: string, seen = new Set<string>()): Set<string> {
+  const packages = new Set<string>();
   const open = [entry];
   for (let next = open.pop(); next !== undefined; next = open.pop()) {
     if (seen.has(next)) continue;
@@ -235,16 +287,23 @@ function packagesLoadedBy(entry: string): Set<string> {
 
 describe('layers', () => {
   it('looks at every room', () => {
-    const rooms = new Set(
-      files.flatMap(({ path }) => (path.includes('/') ? [`${path.split('/')[0]}/`] : [])),
-    );
-    for (const room of Object.keys(FORBIDDEN)) expect([...rooms]).toContain(room);
+    const paths = files.map(({ path }) => path);
+    for (const room of [...Object.keys(FORBIDDEN), ...Object.values(DRIVERS)]) {
+      expect(paths).toContainEqual(expect.stringMatching(`^${room}`));
+    }
     expect(files.length).toBeGreaterThan(40);
     expect(files.flatMap(importsOf).length).toBeGreaterThan(100);
   });
 
   it('imports in one direction: interceptor, engine, store', () => {
     expect(violations(files)).toEqual([]);
+  });
+
+  it('imports the driver of a cache in its own room only, types included', () => {
+    expect(strayDrivers(files)).toEqual([]);
+    const text = "import type { Redis } from 'ioredis';";
+    expect(strayDrivers([{ path: 'cache/x.ts', text }])).toEqual(['cache/x.ts imports ioredis']);
+    expect(strayDrivers([{ path: 'cache/redis/x.ts', text }])).toEqual([]);
   });
 
   it('keeps SQL out of HTTP', () => {
@@ -290,6 +349,18 @@ describe('layers', () => {
         loaded.filter((name) => /redis|memcache|swagger|opentelemetry|express|fastify/.test(name)),
       ).toEqual([]);
     }
+    for (const [driver, room] of Object.entries(DRIVERS)) {
+      const loaded = [...packagesLoadedBy(`${room}index`)].filter((name) => !name.startsWith('node:'));
+      expect(loaded).toContain(driver);
+      expect(loaded.filter((name) => !declared.includes(name))).toEqual([]);
+    }
+    // It speaks the protocol by itself, and is loaded by those only who use it.
+    expect(
+      [...packagesLoadedBy('cache/memcached/index')].filter((name) => !name.startsWith('node:')),
+    ).toEqual(['@nestjs/common']);
+    for (const entry of ['index', 'testing/index', 'cli']) {
+      expect(filesLoadedBy(entry).filter((path) => path.startsWith('cache/memcached/'))).toEqual([]);
+    }
     // The printer of SQL runs where neither Nest nor a driver is installed.
     expect([...packagesLoadedBy('cli')].filter((name) => !name.startsWith('node:'))).toEqual([]);
     expect([...packagesLoadedBy('index')]).toContain('@nestjs/common');
@@ -317,7 +388,17 @@ describe('layers', () => {
       "import type { A } from '../databases/database.js';",
       'store/x.ts imports databases/database',
     ],
+    [
+      'cache/redis/x.ts',
+      "import { seal } from '../../sealing/seal.js';",
+      'cache/redis/x.ts imports sealing/seal',
+    ],
     ['sealing/x.ts', "import { sha256Of } from '../http/sha256.js';", 'sealing/x.ts imports http/sha256'],
+    [
+      'cache/memcached/x.ts',
+      "import { seal } from '../../sealing/seal.js';",
+      'cache/memcached/x.ts imports sealing/seal',
+    ],
   ])('finds the wrong import in %s: %s', (path, text, violation) => {
     expect(violations([{ path, text }])).toEqual([violation]);
   });

@@ -22,6 +22,7 @@ interface Manifest {
   readonly name: string;
   readonly dependencies: Record<string, string>;
   readonly peerDependencies: Record<string, string>;
+  readonly peerDependenciesMeta: Record<string, { optional: boolean }>;
   readonly exports: Record<string, string | { types: string; default: string }>;
   readonly bin: Record<string, string>;
   readonly license: string;
@@ -57,19 +58,55 @@ beforeAll(() => {
   const installed = join(consumer, 'node_modules', manifest.name);
   mkdirSync(installed, { recursive: true });
   execFileSync('tar', ['-xzf', join(work, packed[0].filename), '-C', installed, '--strip-components=1']);
-  // What the package declares, and nothing else, as an installation with strict peers would have it.
-  const { dependencies, peerDependencies } = manifest;
+  // What the package needs, and nothing else, as an installation with strict peers would have it.
+  const { dependencies, peerDependencies, peerDependenciesMeta } = manifest;
+  const needed = Object.keys(peerDependencies).filter((name) => !peerDependenciesMeta[name]?.optional);
   // The types of Node.js are every TypeScript project's own.
-  for (const name of [...Object.keys(dependencies), ...Object.keys(peerDependencies), '@types/node']) {
-    const link = join(consumer, 'node_modules', name);
-    mkdirSync(dirname(link), { recursive: true });
-    symlinkSync(join(ROOT, 'node_modules', name), link);
-  }
+  for (const name of [...Object.keys(dependencies), ...needed, '@types/node']) install(name);
   writeFileSync(join(consumer, 'package.json'), '{ "type": "module" }');
 });
 afterAll(() => {
   for (const folder of [work, consumer]) rmSync(folder, { recursive: true, force: true });
 });
+
+/** Gives the consumer a package. */
+function install(name: string): void {
+  const link = join(consumer, 'node_modules', name);
+  mkdirSync(dirname(link), { recursive: true });
+  symlinkSync(join(ROOT, 'node_modules', name), link);
+}
+
+/** Gives the consumer the driver of a cache, for one test. */
+function installFor<T>(name: string, use: () => T): T {
+  install(name);
+  try {
+    return use();
+  } finally {
+    rmSync(join(consumer, 'node_modules', name));
+  }
+}
+
+/** Compiles a file of the consumer's, as strictly as can be. */
+function compile(text: string): { status: number | null; stdout: string } {
+  writeFileSync(join(consumer, 'typed.ts'), text);
+  writeFileSync(
+    join(consumer, 'tsconfig.json'),
+    JSON.stringify({
+      compilerOptions: {
+        module: 'nodenext',
+        target: 'ES2023',
+        strict: true,
+        noEmit: true,
+        // Its declarations must be complete: a type that is missing shows in strict projects only.
+        skipLibCheck: false,
+        experimentalDecorators: true,
+        types: ['node'],
+      },
+      files: ['typed.ts'],
+    }),
+  );
+  return spawnSync(process.execPath, [TSC, '-p', consumer], { encoding: 'utf8' });
+}
 
 /** Runs a module in the consumer's folder and answers what it prints as JSON. */
 function run<T>(script: string): T {
@@ -118,12 +155,14 @@ describe('the package', () => {
     expect(decorator).toContain('Makes a route idempotent');
   });
 
-  it('is imported by its name, with what it exports, and by /testing', () => {
-    const exported = run<{ core: string[]; testing: string[] }>(
+  it('is imported by its name, with what it exports, and by /testing and /memcached', () => {
+    const exported = run<{ core: string[]; testing: string[]; memcached: string[] }>(
       `import 'reflect-metadata';
        import * as core from '${manifest.name}';
        import * as testing from '${manifest.name}/testing';
-       console.log(JSON.stringify({ core: Object.keys(core), testing: Object.keys(testing) }));`,
+       import * as memcached from '${manifest.name}/memcached';
+       const names = { core: Object.keys(core), testing: Object.keys(testing), memcached: Object.keys(memcached) };
+       console.log(JSON.stringify(names));`,
     );
     expect(exported.core.toSorted()).toEqual(
       [
@@ -157,6 +196,7 @@ describe('the package', () => {
       ].toSorted(),
     );
     expect(exported.testing).toEqual(['armFailpoints']);
+    expect(exported.memcached).toEqual(['memcachedCache']);
   });
 
   it('is one package to both of its entries: a failpoint armed through /testing is reached', () => {
@@ -188,12 +228,32 @@ describe('the package', () => {
       '@nestjs/platform-fastify',
       'ioredis',
       'redis',
+      'memcache',
       'memjs',
     ].filter((name) => existsSync(join(consumer, 'node_modules', name)));
     expect(resolvable).toEqual([]);
     expect(
       run<boolean>(`import 'reflect-metadata'; await import('${manifest.name}'); console.log(true);`),
     ).toBe(true);
+  });
+
+  it('is imported by /redis where ioredis is installed, and says that it is missing where it is not', () => {
+    expect(
+      run<string>(
+        `console.log(JSON.stringify(await import('${manifest.name}/redis').catch(({ message }) => message)));`,
+      ),
+    ).toMatch(/Cannot find package 'ioredis'/);
+    const exported = installFor('ioredis', () =>
+      run<string[]>(
+        `import * as redis from '${manifest.name}/redis';
+         const { IdempotencyConfigurationError } = await import('${manifest.name}');
+         let error;
+         try { redis.redisCache({ url: 'localhost' }); } catch (thrown) { error = thrown; }
+         if (!(error instanceof IdempotencyConfigurationError)) throw new Error('another error: ' + error);
+         console.log(JSON.stringify(Object.keys(redis)));`,
+      ),
+    );
+    expect(exported).toEqual(['redisCache']);
   });
 
   it('brings its command, which prints the schema', () => {
@@ -204,11 +264,30 @@ describe('the package', () => {
     expect(stdout).toContain('CREATE TABLE "idempotency_keys"');
   });
 
+  it('is typed by /redis: a setting that would queue or resend does not compile', () => {
+    const { status, stdout } = installFor('ioredis', () =>
+      compile(
+        `import { redisCache, type RedisCacheOptions } from '${manifest.name}/redis';
+         export const options: RedisCacheOptions = { url: 'redis://a:1', commandTimeout: '1s', options: { password: 'p', tls: {} } };
+         redisCache({ sentinels: [{ host: 'a', port: 1 }], name: 'main' });
+         redisCache({ cluster: [{ host: 'a', port: 1 }], clusterOptions: { natMap: {} } });
+         // @ts-expect-error the cache's own business
+         redisCache({ url: 'redis://a:1', options: { enableOfflineQueue: true } });
+         // @ts-expect-error the group's name is missing
+         redisCache({ sentinels: [{ host: 'a', port: 1 }] });`,
+      ),
+    );
+    expect(stdout).toBe('');
+    expect(status).toBe(0);
+  });
+
   it('is typed: a wrong option does not compile', () => {
-    writeFileSync(
-      join(consumer, 'typed.ts'),
+    const { status, stdout } = compile(
       `import { Idempotent, IdempotencyModule, type IdempotencyEvent, type IdempotentOptions } from '${manifest.name}';
        import { armFailpoints } from '${manifest.name}/testing';
+       import { memcachedCache, type MemcachedCacheOptions } from '${manifest.name}/memcached';
+       export const cache: MemcachedCacheOptions = { nodes: ['cache-1:11211'], timeout: '1s' };
+       export const nodeOf: string = memcachedCache(cache).nodeOf('key');
        export const module = IdempotencyModule.forRoot({ ttl: '24h', keyFormat: /^a/, dataSource: 'orders' });
        export const later = IdempotencyModule.forRootAsync({ dataSource: 'orders', useFactory: () => ({ ttl: 5 }) });
        export const options: IdempotentOptions = { scope: ({ user }) => (user as { id: string }).id };
@@ -222,23 +301,6 @@ describe('the package', () => {
        // @ts-expect-error an option of the module
        Idempotent({ table: 'keys' });`,
     );
-    writeFileSync(
-      join(consumer, 'tsconfig.json'),
-      JSON.stringify({
-        compilerOptions: {
-          module: 'nodenext',
-          target: 'ES2023',
-          strict: true,
-          noEmit: true,
-          // Its declarations must be complete: a type that is missing shows in strict projects only.
-          skipLibCheck: false,
-          experimentalDecorators: true,
-          types: ['node'],
-        },
-        files: ['typed.ts'],
-      }),
-    );
-    const { status, stdout } = spawnSync(process.execPath, [TSC, '-p', consumer], { encoding: 'utf8' });
     expect(stdout).toBe('');
     expect(status).toBe(0);
     expect(existsSync(join(consumer, 'typed.js'))).toBe(false);

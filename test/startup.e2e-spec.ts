@@ -588,10 +588,27 @@ describe('migrations', () => {
         const fault = await faultOf(withOptions({ migrations }));
         expect(fault.message).toBe(
           "dataSource: received 'an UNLOGGED table'. A crash of the server empties it: " +
-            `ALTER TABLE "${table}" SET LOGGED.`,
+            `ALTER TABLE ${table} SET LOGGED.`,
         );
       }
     }
+  });
+
+  it('fail the start over a partition that a crash empties, and take a table with none', async () => {
+    await boot({});
+    // As an operator would partition it: with everything that refers to it.
+    await database.pool.query(`
+      ALTER TABLE idempotency_steps DROP CONSTRAINT idempotency_steps_key_hash_fkey;
+      ALTER TABLE idempotency_keys RENAME TO whole;
+      CREATE TABLE idempotency_keys (LIKE whole INCLUDING DEFAULTS INCLUDING CONSTRAINTS, PRIMARY KEY (key_hash)) PARTITION BY HASH (key_hash);
+      CREATE TABLE keys_0 PARTITION OF idempotency_keys FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+      CREATE TABLE keys_1 PARTITION OF idempotency_keys FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+      ALTER TABLE idempotency_steps ADD FOREIGN KEY (key_hash) REFERENCES idempotency_keys ON DELETE CASCADE;`);
+    await boot(withOptions({ migrations: 'check' })());
+    await database.pool.query('ALTER TABLE keys_1 SET UNLOGGED');
+    expect((await faultOf(withOptions({ migrations: 'check' }))).message).toBe(
+      "dataSource: received 'an UNLOGGED table'. A crash of the server empties it: ALTER TABLE keys_1 SET LOGGED.",
+    );
   });
 });
 

@@ -4,7 +4,7 @@ import { accessSync, constants } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { delimiter, join } from 'node:path';
 
-/** Servers that run beside PostgreSQL, by the Debian package that brings each. */
+/** Servers that run beside PostgreSQL, and what tests compile, by the Debian package that brings each. */
 const PACKAGES = {
   'redis-server': 'redis-server',
   'redis-sentinel': 'redis-sentinel',
@@ -12,6 +12,8 @@ const PACKAGES = {
   nginx: 'nginx-light',
   pgbouncer: 'pgbouncer',
   'postgresql-15': 'postgresql-15',
+  gcc: 'gcc libc6-dev',
+  'libmemcached-dev': 'libmemcached-dev',
 } as const;
 
 export type ServerName = keyof typeof PACKAGES;
@@ -25,6 +27,7 @@ export const POSTGRES_15_BIN = '/usr/lib/postgresql/15/bin';
 /** The program's path, or `undefined` where it is not installed. */
 export function findServer(name: ServerName): string | undefined {
   if (name === 'postgresql-15') return executable(join(POSTGRES_15_BIN, 'pg_ctl'));
+  if (name === 'libmemcached-dev') return accessible('/usr/include/libmemcached/memcached.h', constants.R_OK);
   for (const folder of FOLDERS) {
     const path = executable(join(folder, name));
     if (path !== undefined) return path;
@@ -124,8 +127,12 @@ export function versionOf(name: ServerName): string {
 }
 
 function executable(path: string): string | undefined {
+  return accessible(path, constants.X_OK);
+}
+
+function accessible(path: string, mode: number): string | undefined {
   try {
-    accessSync(path, constants.X_OK);
+    accessSync(path, mode);
     return path;
   } catch {
     return undefined;

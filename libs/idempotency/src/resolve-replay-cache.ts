@@ -15,6 +15,9 @@ export interface ReplayCacheSettings {
 
 const NAMES: readonly (keyof ReplayCacheOptions)[] = ['memory', 'shared', 'keys', 'timeout', 'inFlightTtl'];
 
+/** It may be a key under another name, or an address with a password. */
+const HIDDEN: readonly string[] = ['a value that is not shown'];
+
 /** @throws {IdempotencyConfigurationError} naming the option, the value received and the fix. */
 export function resolveReplayCache(
   options: ReplayCacheOptions | undefined,
@@ -24,15 +27,14 @@ export function resolveReplayCache(
   check(
     typeof options === 'object' && options !== null && !Array.isArray(options),
     'replayCache',
-    options,
+    HIDDEN,
     'use an object of its options',
   );
   for (const name of Object.keys(options)) {
     check(
       (NAMES as readonly string[]).includes(name),
       `replayCache.${name}`,
-      // It may be a key under another name.
-      ['a value that is not shown'],
+      HIDDEN,
       'replayCache has no such option; remove it or correct its spelling',
     );
   }
@@ -40,19 +42,19 @@ export function resolveReplayCache(
   check(
     memory === undefined || hasMethods(memory, ['get', 'set', 'delete']),
     'replayCache.memory',
-    memory,
+    HIDDEN,
     "use memoryCache() of 'nestjs-pg-idempotency/memory'",
   );
   check(
     shared === undefined || hasMethods(shared, ['start', 'nodeOf', 'get', 'set', 'delete', 'close']),
     'replayCache.shared',
-    shared,
+    HIDDEN,
     "use redisCache() of 'nestjs-pg-idempotency/redis', or memcachedCache() of 'nestjs-pg-idempotency/memcached'",
   );
   check(
     memory !== undefined || shared !== undefined,
     'replayCache',
-    options,
+    HIDDEN,
     'give it a memory cache, a shared cache or both, or leave replayCache out',
   );
   const keys = sealingKeys('replayCache.keys', options.keys) ?? encryptionKeys;

@@ -23,7 +23,11 @@ export async function replayCacheOf(
     }
     case 'memcached': {
       const { memcachedCache } = await import('nestjs-pg-idempotency/memcached');
-      return { memory, shared: memcachedCache({ nodes: choice.nodes }), ...keys };
+      return {
+        memory,
+        shared: memcachedCache({ nodes: choice.nodes.map(({ host, port }) => `${host}:${port}`) }),
+        ...keys,
+      };
     }
   }
 }

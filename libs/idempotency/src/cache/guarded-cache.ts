@@ -1,9 +1,11 @@
 import type { IdempotencyEvent } from '../events/idempotency-event.js';
-import { NodeGuard } from './node-guard.js';
+import { NodeGuard, NodeUnavailableError } from './node-guard.js';
 import type { SharedCache, SharedCacheWrite } from './shared-cache.js';
 
 /** Nodes beyond that share a guard: nobody's list of nodes may grow for ever. */
 const MAX_NODES = 256;
+/** How long a shutdown waits for the cache to end its connections. */
+const CLOSE_MS = 1_000;
 
 export interface GuardedCacheParts {
   readonly cache: SharedCache;
@@ -19,6 +21,7 @@ export class GuardedCache {
   readonly #guards = new Map<string, NodeGuard>();
   readonly #maxValueBytes: number;
   readonly #maxTtlMs: number;
+  #isClosed = false;
 
   constructor(private readonly parts: GuardedCacheParts) {
     const { maxValueBytes = Infinity, maxTtlMs = Infinity } = parts.cache;
@@ -31,7 +34,12 @@ export class GuardedCache {
   }
 
   start(): void {
-    this.parts.cache.start();
+    const { cache, emit } = this.parts;
+    try {
+      cache.start();
+    } catch (error) {
+      emit({ type: 'cache-unavailable', cache: cache.name, node: '', error });
+    }
   }
 
   /** The value, or nothing: because there is none, or because the cache does not say. */
@@ -66,12 +74,22 @@ export class GuardedCache {
     }
   }
 
+  /** Nothing is asked any more, and no shutdown waits for a cache that does not come to an end. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     for (const guard of this.#guards.values()) guard.close();
-    await this.parts.cache.close();
+    const { cache } = this.parts;
+    const closed = Promise.resolve()
+      .then(() => cache.close())
+      .catch(() => undefined);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise((resolve) => (timer = setTimeout(resolve, CLOSE_MS)));
+    await Promise.race([closed, late]);
+    clearTimeout(timer);
   }
 
   async #run<T>(key: string, operation: () => Promise<T>): Promise<T> {
+    if (this.#isClosed) throw new NodeUnavailableError('the cache is closed');
     const { cache } = this.parts;
     return this.#guardOf(cache.nodeOf(key)).run(operation, () => cache.get(key));
   }

@@ -4,10 +4,10 @@ const FIRST_MS = 20;
 export interface InFlightHintParts {
   /** How long a hint counts without being given again. */
   readonly lifeMs: number;
+  /** Whether the attempt still holds its record, as far as this process knows. */
+  readonly isHeld: () => boolean;
   /** Gives the hint for another `lifeMs`. It must not reject. */
   readonly give: () => void;
-  /** Takes it back. It must not reject. */
-  readonly takeBack: () => void;
 }
 
 /**
@@ -17,25 +17,31 @@ export interface InFlightHintParts {
 export class InFlightHint {
   #timer: NodeJS.Timeout | undefined;
   #isGiven = false;
+  #isOver = false;
 
   constructor(private readonly parts: InFlightHintParts) {
     this.#after(FIRST_MS);
   }
 
-  /** Ends it; `isReplaced` says that what stands in its place will be written over it anyway. */
-  end(isReplaced: boolean): void {
+  /** Gives it no more; answers whether it was given, and may stand there still. */
+  end(): boolean {
+    this.#isOver = true;
     clearTimeout(this.#timer);
-    this.#timer = undefined;
-    if (this.#isGiven && !isReplaced) this.parts.takeBack();
-    this.#isGiven = false;
+    return this.#isGiven;
   }
 
   #after(delayMs: number): void {
-    this.#timer = setTimeout(() => {
+    // After a look at the sockets: a process that stood still learns first that its attempt is lost.
+    this.#timer = setTimeout(() => setImmediate(() => this.#beat()), delayMs);
+    this.#timer.unref();
+  }
+
+  #beat(): void {
+    if (this.#isOver) return;
+    if (this.parts.isHeld()) {
       this.#isGiven = true;
       this.parts.give();
-      this.#after(this.parts.lifeMs / 3);
-    }, delayMs);
-    this.#timer.unref();
+    }
+    this.#after(this.parts.lifeMs / 3);
   }
 }

@@ -26,6 +26,7 @@ export class NodeGuard {
   #unanswered = 0;
   #failures = 0;
   #probe: NodeJS.Timeout | undefined;
+  #isClosed = false;
 
   constructor(private readonly parts: NodeGuardParts) {}
 
@@ -40,12 +41,14 @@ export class NodeGuard {
    */
   async run<T>(operation: () => Promise<T>, probe: () => Promise<unknown>): Promise<T> {
     if (this.isOpen) throw new NodeUnavailableError('the node is left alone after failures');
+    // No failure of the node's: a burst must not look like an outage.
+    this.#assertRoom();
     try {
       const result = await this.#timed(operation);
       this.#failures = 0;
       return result;
     } catch (error) {
-      if (++this.#failures >= FAILURES && !this.isOpen) {
+      if (++this.#failures >= FAILURES && !this.isOpen && !this.#isClosed) {
         this.parts.onChange(error);
         this.#probeAfter(FIRST_PROBE_MS, probe);
       }
@@ -53,25 +56,32 @@ export class NodeGuard {
     }
   }
 
+  /** Nothing is asked any more, not beside the requests either. */
   close(): void {
+    this.#isClosed = true;
     clearTimeout(this.#probe);
     this.#probe = undefined;
   }
 
-  async #timed<T>(operation: () => Promise<T>): Promise<T> {
-    // What timed out is not over: a node that says nothing must not collect promises for ever.
+  /** What timed out is not over: a node that says nothing must not collect promises for ever. */
+  #assertRoom(): void {
     if (this.#unanswered >= MAX_UNANSWERED)
       throw new NodeUnavailableError('too many operations are unanswered');
+  }
+
+  async #timed<T>(operation: () => Promise<T>): Promise<T> {
     const { timeoutMs } = this.parts;
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () => reject(new NodeUnavailableError(`no answer within ${timeoutMs} ms`)),
-        timeoutMs,
-      );
+      const giveUp = (): void => reject(new NodeUnavailableError(`no answer within ${timeoutMs} ms`));
+      // After a look at the sockets: where this process was busy for so long, the answer may be there.
+      timer = setTimeout(() => setImmediate(giveUp), timeoutMs);
+      timer.unref();
     });
     this.#unanswered++;
-    const answered = operation().finally(() => this.#unanswered--);
+    const answered = Promise.resolve()
+      .then(operation)
+      .finally(() => this.#unanswered--);
     try {
       return await Promise.race([answered, late]);
     } finally {
@@ -79,9 +89,14 @@ export class NodeGuard {
     }
   }
 
+  async #ask(probe: () => Promise<unknown>): Promise<void> {
+    this.#assertRoom();
+    await this.#timed(probe);
+  }
+
   #probeAfter(delayMs: number, probe: () => Promise<unknown>): void {
     this.#probe = setTimeout(() => {
-      void this.#timed(probe).then(
+      void this.#ask(probe).then(
         () => {
           if (!this.isOpen) return;
           this.#failures = 0;

@@ -53,6 +53,8 @@ const KEY_PREFIX = 'idem1';
 export class ReplayCache {
   readonly #recent = new RecentlyInFlight();
   readonly #asking = new Map<string, Promise<CacheEntry | undefined>>();
+  /** How many records were erased through this process: what was read before may be of one of them. */
+  #erasures = 0;
 
   constructor(private readonly parts: ReplayCacheParts) {}
 
@@ -65,7 +67,9 @@ export class ReplayCache {
     if (inFlightMs !== undefined && this.#recent.has(key, fingerprint)) return { kind: 'in-flight' };
     // Whoever does not know what time it is in the database cannot tell what counts there.
     if (!shared || clock.latest() === undefined) return undefined;
+    const erasures = this.#erasures;
     const entry = await this.#ask(key, keyHash);
+    if (erasures !== this.#erasures) return undefined;
     if (!entry || entry.kind === 'erased' || !this.#counts(entry, fingerprint)) return undefined;
     if (entry.kind === 'final') {
       this.#hold(key, entry);
@@ -76,24 +80,39 @@ export class ReplayCache {
     return { kind: 'in-flight' };
   }
 
-  /** The database has said that the record is in flight. */
-  sawInFlight({ keyHash, fingerprint }: AttemptIdentity): void {
-    if (this.parts.inFlightMs !== undefined) this.#recent.note(this.#keyOf(keyHash), fingerprint);
+  /**
+   * The database is about to be asked. The returned function is told what it said: that the record is in flight, its final outcome,
+   * or neither.
+   */
+  beginLook(identity: AttemptIdentity): (found: KeptOutcome | 'in-flight' | undefined) => void {
+    const erasures = this.#erasures;
+    const key = this.#keyOf(identity.keyHash);
+    return (found) => {
+      if (found !== 'in-flight') this.#recent.forget(key);
+      else if (this.parts.inFlightMs !== undefined) this.#recent.note(key, identity.fingerprint);
+      if (typeof found !== 'object' || erasures !== this.#erasures) return;
+      // Only if absent: between the look and now it may have been erased by another process.
+      void this.#keep(identity, found, true);
+    };
   }
 
-  /** Keeps an outcome that was read from the database. */
-  keepRead(identity: AttemptIdentity, outcome: KeptOutcome): void {
-    // Only if absent: between our look and now it may have been erased.
-    this.#keep(identity, outcome, true);
-  }
-
-  /** An attempt of this process begins. The returned function says how it ended; an outcome is kept once it is committed. */
-  begin(identity: AttemptIdentity): (outcome: KeptOutcome | undefined) => void {
-    const hint = this.#hint(identity);
+  /**
+   * An attempt of this process begins, and goes on as long as it `isHeld`. The returned function says how it ended; an outcome
+   * is kept once it is committed.
+   */
+  begin(identity: AttemptIdentity, isHeld: () => boolean): (outcome: KeptOutcome | undefined) => void {
+    const key = this.#keyOf(identity.keyHash);
+    const hint = this.#hint(identity, isHeld);
+    const takeBack = (): void => void this.parts.shared?.cache.delete(key);
     return (outcome) => {
-      hint?.end(outcome !== undefined);
-      this.#recent.forget(this.#keyOf(identity.keyHash));
-      if (outcome) this.#keep(identity, outcome, false);
+      const isGiven = hint?.end() ?? false;
+      this.#recent.forget(key);
+      // Only its own hint is written over: an outcome that arrives late must not take the place of an erasure.
+      const keeping = outcome && this.#keep(identity, outcome, !isGiven);
+      if (!isGiven) return;
+      // Beside an outcome that is not kept the hint would say what is not so.
+      if (keeping) void keeping.then((isKept) => isKept || takeBack());
+      else takeBack();
     };
   }
 
@@ -104,12 +123,14 @@ export class ReplayCache {
   async erase(keyHash: Buffer): Promise<boolean> {
     const key = this.#keyOf(keyHash);
     const { memory, shared } = this.parts;
+    this.#erasures++;
+    this.#asking.delete(key);
     memory?.delete(key);
     if (!shared) return true;
     return shared.cache.set(key, shared.codec.encode(keyHash, { kind: 'erased' }), { ttlMs: ERASED_MS });
   }
 
-  #hint({ keyHash, fingerprint }: AttemptIdentity): InFlightHint | undefined {
+  #hint({ keyHash, fingerprint }: AttemptIdentity, isHeld: () => boolean): InFlightHint | undefined {
     const { shared, inFlightMs: lifeMs, clock } = this.parts;
     if (!shared || lifeMs === undefined) return undefined;
     const key = this.#keyOf(keyHash);
@@ -119,21 +140,26 @@ export class ReplayCache {
       const entry = { kind: 'in-flight', fingerprint, expiresAtMs: now + lifeMs } as const;
       void shared.cache.set(key, shared.codec.encode(keyHash, entry), { ttlMs: lifeMs });
     };
-    return new InFlightHint({ lifeMs, give, takeBack: () => void shared.cache.delete(key) });
+    return new InFlightHint({ lifeMs, isHeld, give });
   }
 
-  #keep({ keyHash, fingerprint }: AttemptIdentity, outcome: KeptOutcome, onlyIfAbsent: boolean): void {
+  /** Whether the shared cache has taken it. */
+  async #keep(
+    { keyHash, fingerprint }: AttemptIdentity,
+    outcome: KeptOutcome,
+    onlyIfAbsent: boolean,
+  ): Promise<boolean> {
     const now = this.parts.clock.latest();
-    if (now === undefined) return;
+    if (now === undefined) return false;
     const ttlMs = Math.floor(outcome.expiresAtMs - now);
-    if (ttlMs < 1) return;
+    if (ttlMs < 1) return false;
     const { raised, response, expiresAtMs } = outcome;
     const key = this.#keyOf(keyHash);
     this.#hold(key, { fingerprint, raised, response, expiresAtMs });
     const { shared } = this.parts;
-    if (!shared) return;
+    if (!shared) return false;
     const entry = { kind: 'final', fingerprint, raised, response, expiresAtMs } as const;
-    void shared.cache.set(key, shared.codec.encode(keyHash, entry), { ttlMs, onlyIfAbsent });
+    return shared.cache.set(key, shared.codec.encode(keyHash, entry), { ttlMs, onlyIfAbsent });
   }
 
   #hold(key: string, { fingerprint, expiresAtMs, raised, response }: CachedOutcome): void {
@@ -141,9 +167,8 @@ export class ReplayCache {
     if (!memory) return;
     const { status, headers, body } = response;
     const text = JSON.stringify(headers).length;
-    // A copy: a small answer would keep the whole network packet that it came in.
-    const copy = body && Buffer.concat([body]);
-    const outcome = { fingerprint, expiresAtMs, raised, response: { status, headers, body: copy } };
+    const kept = { status, headers, body: body && copyOf(body) };
+    const outcome = { fingerprint: copyOf(fingerprint), expiresAtMs, raised, response: kept };
     memory.set(key, outcome, (body?.byteLength ?? 0) + 2 * text + OVERHEAD_BYTES);
   }
 
@@ -156,7 +181,7 @@ export class ReplayCache {
     try {
       return await asking;
     } finally {
-      this.#asking.delete(key);
+      if (this.#asking.get(key) === asking) this.#asking.delete(key);
     }
   }
 
@@ -190,6 +215,13 @@ export class ReplayCache {
   #keyOf(keyHash: Buffer): string {
     return `${KEY_PREFIX}:${this.parts.space}:${keyHash.toString('base64url')}`;
   }
+}
+
+/** Bytes with memory of their own: a small part would keep the whole network packet, or the pool, that it lies in. */
+function copyOf(bytes: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.byteLength);
+  bytes.copy(copy);
+  return copy;
 }
 
 function knownOf({ raised, response }: CachedOutcome, source: 'memory' | 'shared'): Known {

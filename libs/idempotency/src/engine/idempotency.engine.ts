@@ -53,7 +53,7 @@ export class IdempotencyEngine implements Engine {
     { session, attempt: number, born, takenOver }: Owned,
     handler: RunHandler,
   ): Promise<EngineOutcome> {
-    const share = beginTurn(this.parts.turns, identity);
+    const share = beginTurn(this.parts.turns, identity, () => !session.isLost);
     let shared: SharedOutcome = { kind: 'none' };
     try {
       const began = performance.now();

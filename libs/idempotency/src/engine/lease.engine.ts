@@ -79,7 +79,7 @@ export class LeaseEngine implements Engine {
     { fence, resumed, journal, sentAt }: Leased,
     handler: RunHandler,
   ): Promise<EngineOutcome> {
-    const share = beginTurn(this.parts.turns, identity);
+    const share = beginTurn(this.parts.turns, identity, () => heartbeat.isCertain);
     const ended = new AbortController();
     const heartbeat = this.#heartbeat(identity, policy, fence, sentAt, () => {
       ended.abort(new Error('the lease was lost'));

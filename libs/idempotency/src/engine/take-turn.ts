@@ -1,4 +1,4 @@
-import type { ReplayCache } from '../cache/replay-cache.js';
+import type { KeptOutcome, ReplayCache } from '../cache/replay-cache.js';
 import type { AttemptIdentity } from '../store/identity.js';
 import { type Answered, type ReplayedAnswer, replayOf } from './answered.js';
 import { Deadline } from './deadline.js';
@@ -32,11 +32,9 @@ export async function takeTurn<Owned extends { readonly kind: string }>(
   const deadline = new Deadline(policy.waitTimeoutMs);
   const waiting = policy.onInFlight === 'wait';
   const lookAndKeep = async (wait?: Deadline): Promise<Owned | Answered> => {
+    const tellCache = cache?.beginLook(identity);
     const found = await look(wait);
-    if (isReplay(found) && found.expiresAtMs !== undefined) {
-      cache?.keepRead(identity, { ...found, expiresAtMs: found.expiresAtMs });
-    }
-    if (isInFlight(found)) cache?.sawInFlight(identity);
+    tellCache?.(isInFlight(found) ? 'in-flight' : outcomeFoundIn(found));
     return found;
   };
   for (;;) {
@@ -57,6 +55,8 @@ export async function takeTurn<Owned extends { readonly kind: string }>(
     if (inFlight.find(keyHash)) continue;
     const waited = await waiters.use(keyHash, deadline, () => lookAndKeep(deadline));
     if (waited === 'over') return acquired;
+    // Nobody has asked the database for as long as that, and a hint may have been wrong all the while.
+    if (waited === 'no-slot') return known ? lookAndKeep() : acquired;
     if (waited !== 'shared') return waited;
     if (deadline.isOver) return acquired;
   }
@@ -64,21 +64,21 @@ export async function takeTurn<Owned extends { readonly kind: string }>(
 
 /**
  * An attempt of this process begins, as its duplicates here and elsewhere are told. The returned function says what it came to;
- * only the first call counts.
+ * only the first call counts. `isHeld` says whether it still has its record, as far as this process knows.
  */
 export function beginTurn(
   { inFlight, cache }: Turns,
   identity: AttemptIdentity,
+  isHeld: () => boolean,
 ): (outcome: SharedOutcome) => void {
   const tellProcess = inFlight.add(identity.keyHash, identity.fingerprint);
-  const tellInstances = cache?.begin(identity);
+  const tellInstances = cache?.begin(identity, isHeld);
   let isOver = false;
   return (outcome) => {
     if (isOver) return;
     isOver = true;
     // The instances first: who is woken here must find the hint taken back.
-    const isKnown = outcome.kind === 'final' && outcome.expiresAtMs !== undefined;
-    tellInstances?.(isKnown ? { ...outcome, expiresAtMs: outcome.expiresAtMs as number } : undefined);
+    tellInstances?.(outcome.kind === 'final' ? keptOf(outcome) : undefined);
     tellProcess(outcome);
   };
 }
@@ -87,6 +87,15 @@ function isInFlight(acquired: { readonly kind: string }): boolean {
   return acquired.kind === 'in-flight';
 }
 
-function isReplay(acquired: { readonly kind: string }): acquired is ReplayedAnswer {
-  return acquired.kind === 'replay';
+function outcomeFoundIn(found: { readonly kind: string }): KeptOutcome | undefined {
+  return found.kind === 'replay' ? keptOf(found as ReplayedAnswer) : undefined;
+}
+
+/** An outcome whose record's end the database has told; without that no copy of it may be kept. */
+function keptOf<T extends Omit<KeptOutcome, 'expiresAtMs'> & { readonly expiresAtMs?: number }>({
+  expiresAtMs,
+  raised,
+  response,
+}: T): KeptOutcome | undefined {
+  return expiresAtMs === undefined ? undefined : { expiresAtMs, raised, response };
 }

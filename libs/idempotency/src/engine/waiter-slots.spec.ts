@@ -62,7 +62,7 @@ describe('WaiterSlots', () => {
     const held = slots.use(a, new Deadline(10_000), () => holder.promise);
     const late = slots.use(b, new Deadline(50), () => Promise.resolve('too late'));
     await vi.advanceTimersByTimeAsync(50);
-    await expect(late).resolves.toBe('over');
+    await expect(late).resolves.toBe('no-slot');
     holder.open();
     await held;
     await expect(slots.use(b, new Deadline(50), () => Promise.resolve('now'))).resolves.toBe('now');
@@ -95,7 +95,7 @@ describe('WaiterSlots', () => {
     const wait = vi.fn(() => Promise.resolve('never'));
     const waiting = slots.use(a, new Deadline(50), wait);
     await vi.advanceTimersByTimeAsync(50);
-    await expect(waiting).resolves.toBe('over');
+    await expect(waiting).resolves.toBe('no-slot');
     expect(wait).not.toHaveBeenCalled();
   });
 
@@ -133,7 +133,8 @@ describe('WaiterSlots', () => {
           const settled = Promise.allSettled(work);
           await vi.advanceTimersByTimeAsync(5_000);
           for (const result of await settled) {
-            if (result.status === 'fulfilled') expect(['done', 'shared', 'over']).toContain(result.value);
+            if (result.status === 'fulfilled')
+              expect(['done', 'shared', 'over', 'no-slot']).toContain(result.value);
             else expect(String(result.reason)).toBe('Error: failed');
           }
           expect(most).toBeLessThanOrEqual(size);

@@ -16,9 +16,14 @@ export class WaiterSlots {
   /**
    * Runs `wait` with a connection slot, unless somebody in this process already waits for the same key.
    *
-   * @returns what `wait` returned; `'shared'` when another one waited for this key meanwhile; `'over'` at the deadline.
+   * @returns what `wait` returned; `'shared'` when another one waited for this key meanwhile; at the deadline `'over'` when that
+   *   one still waits, and `'no-slot'` when there was none for this key.
    */
-  async use<T>(keyHash: Buffer, deadline: Deadline, wait: () => Promise<T>): Promise<T | 'shared' | 'over'> {
+  async use<T>(
+    keyHash: Buffer,
+    deadline: Deadline,
+    wait: () => Promise<T>,
+  ): Promise<T | 'shared' | 'over' | 'no-slot'> {
     const id = keyHash.toString('base64');
     const other = this.#byKey.get(id);
     if (other) return (await deadline.race(other)) === 'over' ? 'over' : 'shared';
@@ -26,7 +31,7 @@ export class WaiterSlots {
     let done!: () => void;
     this.#byKey.set(id, new Promise((resolve) => (done = resolve)));
     try {
-      if (!(await this.#take(deadline))) return 'over';
+      if (!(await this.#take(deadline))) return 'no-slot';
       try {
         return await wait();
       } finally {

@@ -25,11 +25,21 @@ export class DatabaseClock {
    * @param askedAt when it was asked, by `performance.now()`: it cannot have looked earlier.
    */
   observe(databaseMs: number, askedAt: number): void {
-    const offset = databaseMs - askedAt;
     const now = performance.now();
+    const offset = databaseMs - askedAt;
     // A slow answer says less: the smaller offset is the closer one.
-    if (this.#seen && now - this.#seen.at < PREFERRED_MS && this.#seen.offset <= offset) return;
+    if (this.#isCloser(offset, databaseMs, now)) return;
     this.#seen = { offset, at: now, wall: Date.now() - now };
+  }
+
+  /** Whether what is known says more than an observation with `offset`, and is not refuted by it. */
+  #isCloser(offset: number, databaseMs: number, now: number): boolean {
+    const seen = this.#seen;
+    if (!seen || seen.offset > offset || now - seen.at >= PREFERRED_MS || this.latest() === undefined)
+      return false;
+    // That clock was set forward, or it is another server's by now.
+    const isRefuted = databaseMs - now > seen.offset;
+    return !isRefuted;
   }
 
   /** What time it is there at most; `undefined` when the database has not been heard from for a minute. */

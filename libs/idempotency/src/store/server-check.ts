@@ -8,8 +8,15 @@ SELECT current_setting('server_version_num')::int AS version,
        current_setting('full_page_writes') AS full_page_writes,
        current_setting('synchronous_commit') AS synchronous_commit,
        current_setting('default_transaction_read_only') AS read_only,
-       (SELECT relpersistence FROM pg_class WHERE oid = to_regclass($1::text)) AS persistence,
-       (SELECT relpersistence FROM pg_class WHERE oid = to_regclass($2::text)) AS steps_persistence`;
+       to_regclass($1::text) IS NULL AS keys_missing,
+       to_regclass($2::text) IS NULL AS steps_missing,
+       (SELECT oid::regclass::text FROM pg_class
+         WHERE relpersistence = 'u'
+           AND (oid IN (to_regclass($1::text), to_regclass($2::text))
+                -- A table that somebody has partitioned is itself none that a crash could empty.
+                OR oid IN (SELECT relid FROM pg_partition_tree(to_regclass($1::text)))
+                OR oid IN (SELECT relid FROM pg_partition_tree(to_regclass($2::text))))
+         ORDER BY oid LIMIT 1) AS unlogged`;
 
 interface ServerRow {
   readonly [column: string]: unknown;
@@ -19,8 +26,10 @@ interface ServerRow {
   readonly full_page_writes: string;
   readonly synchronous_commit: string;
   readonly read_only: string;
-  readonly persistence: string | null;
-  readonly steps_persistence: string | null;
+  readonly keys_missing: boolean;
+  readonly steps_missing: boolean;
+  /** A table, or a partition of one, that a crash empties. */
+  readonly unlogged: string | null;
 }
 
 /** What the server is, and settings of it that take promises back. */
@@ -52,21 +61,19 @@ export async function checkServer(session: Session, name: string): Promise<Serve
   }
   if (row.read_only === 'on')
     warnings.push('default_transaction_read_only is on: every keyed request is answered 503');
-  const { version, persistence, steps_persistence: stepsPersistence } = row;
-  const emptied = persistence === 'u' ? table : stepsPersistence === 'u' ? steps : undefined;
-  const missingTable = persistence === null ? table : stepsPersistence === null ? steps : undefined;
-  return { version, missingTable, unusable: unusableBy(row, emptied), warnings };
+  const missingTable = row.keys_missing ? table : row.steps_missing ? steps : undefined;
+  return { version: row.version, missingTable, unusable: unusableBy(row), warnings };
 }
 
-function unusableBy({ version, standby }: ServerRow, emptied: string | undefined): ServerFacts['unusable'] {
+function unusableBy({ version, standby, unlogged }: ServerRow): ServerFacts['unusable'] {
   if (version < 130000) return { found: `PostgreSQL ${version}`, fix: 'Use PostgreSQL 13 or later.' };
   if (standby) {
     return { found: 'a read-only standby (pg_is_in_recovery)', fix: 'Use the primary: a replica is behind.' };
   }
-  if (emptied !== undefined) {
+  if (unlogged !== null) {
     return {
       found: 'an UNLOGGED table',
-      fix: `A crash of the server empties it: ALTER TABLE ${emptied} SET LOGGED.`,
+      fix: `A crash of the server empties it: ALTER TABLE ${unlogged} SET LOGGED.`,
     };
   }
   return undefined;

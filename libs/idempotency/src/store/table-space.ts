@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Session } from './session.js';
+import { sqlStateOf } from './sql-state.js';
 import { quoteTable } from './table-name.js';
 
 /** Which table it is, of whatever database of the server; a table that was dropped and made again is another one. */
@@ -17,6 +18,9 @@ export interface TableSpace {
   readonly namesServer: boolean;
 }
 
+/** No right to ask, no such function, not supported. Any other error would give this instance a space of its own. */
+const WITHHELD: readonly string[] = ['42501', '42883', '0A000'];
+
 /**
  * Names the table among all tables of all databases in 16 hexadecimal digits, the same from whatever instance and through
  * whatever proxy: what one table's records have left in a cache must not answer for another's.
@@ -31,7 +35,10 @@ export async function tableSpace(session: Session, name: string): Promise<TableS
   const system = await session
     .query<{ system: string }>({ text: SYSTEM })
     .then(({ rows: [row] }) => row?.system ?? '')
-    .catch(() => '');
+    .catch((error: unknown) => {
+      if (WITHHELD.includes(sqlStateOf(error) ?? '')) return '';
+      throw error;
+    });
   const parts = [system, rows[0]?.database, rows[0]?.table_oid, rows[0]?.name, name];
   const id = createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16);
   return { id, namesServer: system !== '' };

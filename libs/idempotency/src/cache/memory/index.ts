@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import { type Duration, durationMs } from '../../duration.js';
-import { IdempotencyConfigurationError } from '../../errors/configuration.error.js';
+import { check } from '../../option-checks.js';
 import type { CachedOutcome, LocalCache } from '../local-cache.js';
 
 /** Options of {@link memoryCache}. */
@@ -20,31 +20,39 @@ export interface MemoryCacheOptions {
   maxAge?: Duration;
 }
 
+const NAMES: readonly string[] = ['maxBytes', 'maxAge'];
+
 /**
  * Keeps the most recent final outcomes in the memory of this process (`lru-cache`, an optional peer): their replays need
  * neither the database nor the network.
  *
  * @throws {IdempotencyConfigurationError} naming the option, what was received and the fix.
  */
-export function memoryCache({
-  maxBytes = 32 * 1024 * 1024,
-  maxAge = '1m',
-}: MemoryCacheOptions = {}): LocalCache {
-  if (!Number.isInteger(maxBytes) || maxBytes < 1024) {
-    throw new IdempotencyConfigurationError({
-      option: 'memoryCache({ maxBytes })',
-      received: maxBytes,
-      fix: 'Use an integer number of bytes from 1024.',
-    });
+export function memoryCache(options: MemoryCacheOptions = {}): LocalCache {
+  const what = 'memoryCache()';
+  check(typeof options === 'object' && options !== null, what, options, 'use an object of its options');
+  for (const [name, value] of Object.entries(options)) {
+    check(
+      NAMES.includes(name),
+      `memoryCache({ ${name} })`,
+      value,
+      `${what} has no such option; remove it or correct its spelling`,
+    );
   }
+  const { maxBytes = 32 * 1024 * 1024, maxAge = '1m' } = options;
+  check(
+    Number.isInteger(maxBytes) && maxBytes >= 1024,
+    'memoryCache({ maxBytes })',
+    maxBytes,
+    'use an integer number of bytes from 1024',
+  );
   const ttl = durationMs(maxAge);
-  if (ttl === undefined || ttl < 1) {
-    throw new IdempotencyConfigurationError({
-      option: 'memoryCache({ maxAge })',
-      received: maxAge,
-      fix: "Use milliseconds or a text as '30s' or '5m', from 1 ms.",
-    });
-  }
+  check(
+    ttl !== undefined && ttl >= 1,
+    'memoryCache({ maxAge })',
+    maxAge,
+    "use milliseconds or a text as '30s' or '5m', from 1 ms",
+  );
   const cache = new LRUCache<string, CachedOutcome>({ maxSize: maxBytes, ttl: Math.ceil(ttl) });
   return {
     get: (key) => cache.get(key),

@@ -1,0 +1,165 @@
+import { describe, expect, it, vi } from 'vitest';
+import type { Known, ReplayCache } from '../cache/replay-cache.js';
+import type { AttemptIdentity } from '../store/identity.js';
+import type { StoredResponse } from '../store/record.js';
+import type { Answered } from './answered.js';
+import { InFlightRegistry } from './in-flight.registry.js';
+import type { AttemptPolicy } from './policy.js';
+import { beginTurn, takeTurn, type Turns } from './take-turn.js';
+import { WaiterSlots } from './waiter-slots.js';
+
+const identity: AttemptIdentity = {
+  namespace: 'default',
+  scope: '',
+  key: 'k',
+  keyHash: Buffer.alloc(32, 1),
+  operation: 'POST /',
+  fingerprint: Buffer.alloc(32, 2),
+};
+const policy = (parts: Partial<AttemptPolicy> = {}): AttemptPolicy => ({
+  mode: 'transaction',
+  leaseMs: 30_000,
+  onAbandoned: 'retry',
+  ttlMs: 86_400_000,
+  maxRuntimeMs: 60_000,
+  maxAttempts: 3,
+  onInFlight: 'reject',
+  waitTimeoutMs: 100,
+  ...parts,
+});
+const response: StoredResponse = { status: 201, headers: {}, body: Buffer.from('paid') };
+const owned = { kind: 'owned' } as const;
+const inFlight: Answered = { kind: 'in-flight' };
+const replay: Answered = { kind: 'replay', raised: false, response, source: 'record', expiresAtMs: 5 };
+
+/** A cache that says what a test wants, and writes down what it is told. */
+function turns(says: () => Known | undefined, slots = 2) {
+  const told: unknown[] = [];
+  const cache = {
+    find: () => Promise.resolve(says()),
+    beginLook: () => (found: unknown) => void told.push(found),
+    begin: () => (outcome: unknown) => void told.push(outcome),
+  } as unknown as ReplayCache;
+  const parts: Turns = { inFlight: new InFlightRegistry(), waiters: new WaiterSlots(slots), cache };
+  return { parts, told };
+}
+const hint = (): Known => ({ kind: 'in-flight' });
+
+describe('takeTurn with a replay cache', () => {
+  it('lets the database alone decide whether something may run', async () => {
+    const look = vi.fn(() => Promise.resolve(owned));
+    const { parts, told } = turns(() => undefined);
+    expect(await takeTurn(parts, identity, policy(), look)).toBe(owned);
+    expect(look).toHaveBeenCalledTimes(1);
+    expect(told).toEqual([undefined]);
+  });
+
+  it('answers a final outcome without the database; a tombstone as one', async () => {
+    const look = vi.fn(() => Promise.resolve(owned));
+    const final = (body: Buffer | null): Known => ({
+      kind: 'final',
+      raised: true,
+      source: 'memory',
+      response: { ...response, body },
+    });
+    expect(await takeTurn(turns(() => final(response.body)).parts, identity, policy(), look)).toEqual({
+      kind: 'replay',
+      raised: true,
+      source: 'memory',
+      response,
+    });
+    expect(await takeTurn(turns(() => final(null)).parts, identity, policy(), look)).toEqual({
+      kind: 'response-not-stored',
+    });
+    expect(look).not.toHaveBeenCalled();
+  });
+
+  it('refuses on a hint, and runs nothing', async () => {
+    const look = vi.fn(() => Promise.resolve(owned));
+    expect(await takeTurn(turns(hint).parts, identity, policy(), look)).toEqual(inFlight);
+    expect(look).not.toHaveBeenCalled();
+  });
+
+  it.each<[string, Answered, unknown]>([
+    ['a final outcome', replay, { expiresAtMs: 5, raised: false, response }],
+    ['that it is in flight', inFlight, 'in-flight'],
+    ['another payload', { kind: 'reused' }, undefined],
+    ['a tombstone', { kind: 'response-not-stored' }, undefined],
+    ['an abandoned record', { kind: 'undecided' }, undefined],
+    ['too many attempts', { kind: 'attempts-exhausted' }, undefined],
+    ['an unreadable record', { kind: 'record-unreadable', cause: new Error('format') }, undefined],
+    ['an outcome without its end', { kind: 'replay', raised: false, response, source: 'record' }, undefined],
+  ])('tells the cache of %s what the database said', async (_, answer, said) => {
+    const { parts, told } = turns(() => undefined);
+    expect(await takeTurn(parts, identity, policy(), () => Promise.resolve(answer))).toBe(answer);
+    expect(told).toEqual([said]);
+  });
+
+  it('tells the cache nothing when the database could not be asked', async () => {
+    const { parts, told } = turns(() => undefined);
+    const failing = takeTurn(parts, identity, policy(), () => Promise.reject(new Error('ECONNREFUSED')));
+    await expect(failing).rejects.toThrow('ECONNREFUSED');
+    expect(told).toEqual([]);
+  });
+
+  it('waits for the outcome on a hint, with one question to the database for all duplicates', async () => {
+    let known: Known | undefined = hint();
+    const look = vi.fn(async () => {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      known = { kind: 'final', raised: false, response, source: 'shared' };
+      return replay;
+    });
+    const { parts } = turns(() => known);
+    const waiting = policy({ onInFlight: 'wait', waitTimeoutMs: 2_000 });
+    const answers = await Promise.all(
+      Array.from({ length: 30 }, () => takeTurn(parts, identity, waiting, look)),
+    );
+    expect(answers.every((answer) => answer.kind === 'replay')).toBe(true);
+    expect(look).toHaveBeenCalledTimes(1);
+  });
+
+  it('takes over what a hint left behind, when it waits', async () => {
+    const look = vi.fn(() => Promise.resolve(owned));
+    const waiting = policy({ onInFlight: 'wait' });
+    expect(await takeTurn(turns(hint).parts, identity, waiting, look)).toBe(owned);
+  });
+
+  it('refuses nobody who has waited on a hint alone', async () => {
+    const look = vi.fn(() => Promise.resolve(replay));
+    const waiting = policy({ onInFlight: 'wait', waitTimeoutMs: 50 });
+    // No connection is left to wait with.
+    expect(await takeTurn(turns(hint, 0).parts, identity, waiting, look)).toBe(replay);
+    expect(look).toHaveBeenCalledTimes(1);
+  });
+});
+
+describe('beginTurn with a replay cache', () => {
+  const end = (outcome: Parameters<ReturnType<typeof beginTurn>>[0]): unknown[] => {
+    const { parts, told } = turns(() => undefined);
+    const share = beginTurn(parts, identity, () => true);
+    share(outcome);
+    share({ kind: 'none' });
+    return told;
+  };
+
+  it('has an outcome kept whose commit was answered, once', () => {
+    const final = { kind: 'final', raised: false, response, expiresAtMs: 5 } as const;
+    expect(end(final)).toEqual([{ expiresAtMs: 5, raised: false, response }]);
+  });
+
+  it('has nothing kept of an outcome whose commit was not answered, and of none', () => {
+    expect(end({ kind: 'final', raised: false, response })).toEqual([undefined]);
+    expect(end({ kind: 'none' })).toEqual([undefined]);
+  });
+
+  it('tells the other instances before it wakes those who wait here', async () => {
+    const order: string[] = [];
+    const { parts } = turns(() => undefined);
+    const cache = { begin: () => () => void order.push('instances') } as unknown as ReplayCache;
+    const share = beginTurn({ ...parts, cache }, identity, () => true);
+    const woken = parts.inFlight.find(identity.keyHash)?.outcome.then(() => order.push('process'));
+    share({ kind: 'none' });
+    await woken;
+    expect(order).toEqual(['instances', 'process']);
+  });
+});
