@@ -35,7 +35,9 @@ export class TransfersController {
   },
   IdempotencyModuleOptions: {
     title: 'Options of the module',
-    text: 'For `IdempotencyModule.forRoot()` and `forRootAsync()`, beside all of the above. They cannot be set per route.',
+    text:
+      'For `IdempotencyModule.forRoot()` and `forRootAsync()`, beside all of the above. They cannot be set per route. ' +
+      'More on `dataSource` as a function: [tenants on several databases](tenants.md).',
     example: `import { IdempotencyModule } from 'nestjs-pg-idempotency';
 
 IdempotencyModule.forRootAsync({
@@ -68,6 +70,7 @@ const TYPES = [
   'FingerprintResolver',
   'StoreIf',
   'RestoreRequest',
+  'DataSourceResolver',
   'MigrationMode',
 ];
 

@@ -22,6 +22,7 @@ import pg from 'pg';
 import type { DataSource } from 'typeorm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { IDEMPOTENCY_RUNTIME } from '../libs/idempotency/src/idempotency.runtime.js';
+import type { OneDatabase } from '../libs/idempotency/src/databases/one-database.js';
 import type { StartedRuntime } from '../libs/idempotency/src/idempotency.start.js';
 import { keyHash } from '../libs/idempotency/src/http/key-hash.js';
 import { PLATFORMS, startApp, type TestApp } from './support/app.js';
@@ -300,7 +301,8 @@ describe.each(PLATFORMS)('events on %s', (platform) => {
     await post('b');
     await database.pool.query('UPDATE idempotency_keys SET expires_at = now()');
     told();
-    await app.app.get<StartedRuntime>(IDEMPOTENCY_RUNTIME).reaper.reap();
+    const { databases } = app.app.get<StartedRuntime>(IDEMPOTENCY_RUNTIME);
+    await (databases as OneDatabase).database.reaper.reap();
     expect(told()).toEqual([{ type: 'reaped', count: 2 }]);
   });
 

@@ -25,10 +25,14 @@ import {
   type TypeOrmModuleOptions,
 } from '@nestjs/typeorm';
 import {
+  type Attempt,
+  CurrentAttempt,
   Idempotent,
+  IdempotencyAdmin,
   IdempotencyConfigurationError,
   IdempotencyModule,
   type IdempotencyModuleOptions,
+  type IdempotentRequest,
 } from 'nestjs-pg-idempotency';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { NEVER, type Observable } from 'rxjs';
@@ -212,11 +216,42 @@ describe('options of the module', () => {
     expect(fault.message).toMatch(/^dataSource: received 'orders'\. .*beside useFactory/);
   });
 
-  it.each([5, '', null])('name a data source by text, not by %o', (dataSource) => {
-    expect(() => IdempotencyModule.forRoot({ dataSource } as unknown as IdempotencyModuleOptions)).toThrow(
-      /^dataSource: received .+ TypeOrmModule\.forRoot\(\{ name \}\)/,
-    );
-  });
+  it.each([5, '', null, { password: 'hunter2' }])(
+    'name a data source by text, or by a function, not by %o',
+    (dataSource) => {
+      const declare = (): unknown =>
+        IdempotencyModule.forRoot({ dataSource } as unknown as IdempotencyModuleOptions);
+      expect(declare).toThrow(
+        /^dataSource: received .+ TypeOrmModule\.forRoot\(\{ name \}\) has, a function of the request/,
+      );
+      expect(declare).not.toThrow('hunter2');
+    },
+  );
+
+  it.each([5, '', null, { password: 'hunter2' }])(
+    'fail the start when a factory returns %o as the data source',
+    async (dataSource) => {
+      const useFactory = () => ({ dataSource }) as unknown as IdempotencyModuleOptions;
+      const fault = await faultOf({ imports: [typeOrm(), IdempotencyModule.forRootAsync({ useFactory })] });
+      expect(fault.message).toMatch(
+        /^dataSource: received .+ beside useFactory.+ only a function of the request may stand/,
+      );
+      expect(fault.message).not.toContain('hunter2');
+    },
+  );
+
+  it.each(['orders', () => new DataSource({ type: 'postgres' })])(
+    'fail the start when a factory returns a function for the data source and %o stands beside it',
+    async (dataSource) => {
+      const useFactory = (): IdempotencyModuleOptions => ({
+        dataSource: () => new DataSource({ type: 'postgres' }),
+      });
+      const fault = await faultOf({
+        imports: [typeOrm(), IdempotencyModule.forRootAsync({ dataSource, useFactory })],
+      });
+      expect(fault.message).toMatch(/^dataSource: received .+ take one of them away/);
+    },
+  );
 });
 
 describe('options of a route', () => {
@@ -351,6 +386,82 @@ describe('the data source', () => {
       await Promise.all(running.splice(0).map((app) => app.close()));
       await orders.drop();
     }
+  });
+});
+
+describe('a data source per request', () => {
+  @Injectable()
+  class TenantRegistry {
+    readonly asked: unknown[] = [];
+    readonly source = new DataSource({ type: 'postgres', url: database.url, poolSize: 3 });
+    async find(name: unknown): Promise<DataSource> {
+      this.asked.push(name);
+      if (!this.source.isInitialized) opened.push(await this.source.initialize());
+      return this.source;
+    }
+  }
+  @Module({ providers: [TenantRegistry], exports: [TenantRegistry] })
+  class TenantsModule {}
+
+  const byHost = (registry: TenantRegistry) => (request: IdempotentRequest) =>
+    registry.find(request.headers.host);
+
+  it('is found by what a factory injects, with no data source of the application', async () => {
+    let registry!: TenantRegistry;
+    @Controller('orders')
+    class OrdersController {
+      @Post()
+      @Idempotent()
+      async add(@CurrentAttempt() attempt: Attempt): Promise<object> {
+        await attempt.manager.query('INSERT INTO effects DEFAULT VALUES');
+        return { ok: true };
+      }
+    }
+    const { post } = await boot({
+      imports: [
+        IdempotencyModule.forRootAsync({
+          imports: [TenantsModule],
+          inject: [TenantRegistry],
+          useFactory: (injected: TenantRegistry) => {
+            registry = injected;
+            return { dataSource: byHost(injected), namespace: 'tenants' };
+          },
+        }),
+      ],
+      controllers: [OrdersController],
+    });
+    expect(await tables()).toEqual([]);
+    const answers = [await post('/orders'), await post('/orders')];
+    expect(await database.rows('SELECT count(*)::int FROM effects')).toEqual([{ count: 1 }]);
+    expect(await database.rows('SELECT namespace FROM idempotency_keys')).toEqual([{ namespace: 'tenants' }]);
+    expect(registry.asked).toHaveLength(2);
+    expect(answers.map(({ status }) => status)).toEqual([201, 200]);
+  });
+
+  it('is chosen by a function beside the factory as well', async () => {
+    const registry = new TenantRegistry();
+    const { post } = await boot({
+      imports: [
+        typeOrm(),
+        IdempotencyModule.forRootAsync({
+          dataSource: byHost(registry),
+          useFactory: () => ({ namespace: 'beside' }),
+        }),
+      ],
+      controllers: [PlainController],
+    });
+    expect((await post('/plain')).status).toBe(201);
+    expect(await database.rows('SELECT namespace FROM idempotency_keys')).toEqual([{ namespace: 'beside' }]);
+  });
+
+  it('is bound to people by of(); the one data source of all requests is taken there too, and no other', async () => {
+    const { app } = await boot({});
+    const admin = app.get(IdempotencyAdmin);
+    const source = app.get<DataSource>(getDataSourceToken());
+    expect(await admin.of(source).list()).toEqual({ records: [] });
+    expect(await admin.of(source).of(source).list()).toEqual(await admin.list());
+    const other = new DataSource({ type: 'postgres', url: database.url });
+    await expect(admin.of(other).list()).rejects.toThrow(/^admin\.of\(dataSource\): .+ another one/);
   });
 });
 

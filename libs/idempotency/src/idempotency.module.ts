@@ -97,19 +97,19 @@ export class IdempotencyModule
   }
 
   onApplicationBootstrap(): void {
-    for (const warning of this.runtime.warnings) this.#logger.warn(warning);
-    this.runtime.caches?.start();
-    this.runtime.reaper.start();
-    this.runtime.completer?.start();
+    const { caches, databases } = this.runtime;
+    for (const warning of databases.warnings) this.#logger.warn(warning);
+    caches?.start();
+    databases.start();
   }
 
   async beforeApplicationShutdown(): Promise<void> {
-    await Promise.all([this.runtime.reaper.stop(), this.runtime.completer?.stop()]);
+    await this.runtime.databases.stop();
   }
 
   /** After the server has closed: what still runs then is not waited for, and loses its lease. */
   async onApplicationShutdown(): Promise<void> {
-    this.runtime.leaseEngine.stop();
+    this.runtime.databases.end();
     await this.runtime.caches?.close();
   }
 }

@@ -1,3 +1,4 @@
+import type { DataSource } from 'typeorm';
 import type { LocalCache } from './cache/local-cache.js';
 import type { SharedCache } from './cache/shared-cache.js';
 import type { Duration } from './duration.js';
@@ -17,6 +18,14 @@ export type ScopeResolver = (request: IdempotentRequest) => string | number | un
  * the fingerprint and must be JSON, a string or a Buffer. It runs before the handler and must not change the request.
  */
 export type FingerprintResolver = (request: IdempotentRequest) => unknown;
+
+/**
+ * Chooses the database of a request: the tenant's `DataSource`, initialised, and the same one for the same tenant every time. It
+ * is called once per request with a key, after guards and before anything is looked up, and must not change the request. An
+ * `HttpException` that it throws is the answer; anything else than a `DataSource` is answered 500
+ * `IDEMPOTENCY_DATA_SOURCE_UNRESOLVED`.
+ */
+export type DataSourceResolver = (request: IdempotentRequest) => DataSource | Promise<DataSource>;
 
 /** Says whether an outcome is final: stored and replayed. `false` rolls back and releases the key. */
 export type StoreIf = (status: number, error: unknown) => boolean;
@@ -181,7 +190,7 @@ export interface CompleterOptions {
   interval?: Duration;
 
   /**
-   * How many records this process finishes at a time, 1 to 100.
+   * How many records this process finishes at a time, over all databases. 1 to 100.
    * @default 4
    */
   concurrency?: number;
@@ -195,7 +204,7 @@ export interface CompleterOptions {
 
   /**
    * Puts back on the request what is not stored, before the handler is called: most of all `user`, which guards put there
-   * and which are not run again. Gets the record's scope and key to find it by.
+   * and which are not run again. Gets the record's scope and key to find it by, and the `DataSource` that the record is in.
    * @default nothing
    */
   restore?: RestoreRequest;
@@ -242,7 +251,7 @@ export interface ReplayCacheOptions {
 /** Puts back on a stored request what was not stored. What it throws leaves the record abandoned. */
 export type RestoreRequest = (
   request: IdempotentRequest & { user?: unknown },
-  record: { readonly scope: string; readonly key: string },
+  record: { readonly scope: string; readonly key: string; readonly dataSource: DataSource },
 ) => void | Promise<void>;
 
 /** How the table's migrations are applied. */
@@ -251,11 +260,12 @@ export type MigrationMode = 'run' | 'check' | 'off';
 /** Options of `IdempotencyModule.forRoot()` and `forRootAsync()`. */
 export interface IdempotencyModuleOptions extends IdempotentOptions {
   /**
-   * Name of the TypeORM `DataSource` whose database holds the records and the handlers' rows. With `forRootAsync()` it
-   * stands beside `useFactory`, not in what the factory returns.
+   * The TypeORM `DataSource` whose database holds the records and the handlers' rows: its name, as `TypeOrmModule.forRoot({ name })`
+   * and `@InjectDataSource(name)` have it, or a function of the request, for tenants on databases of their own. With
+   * `forRootAsync()` a name stands beside `useFactory`; a function stands there or in what the factory returns.
    * @default the default data source
    */
-  dataSource?: string;
+  dataSource?: string | DataSourceResolver;
 
   /**
    * Separates services that share one table: part of every record's identity. 1 to 100 characters.
@@ -271,7 +281,8 @@ export interface IdempotencyModuleOptions extends IdempotentOptions {
 
   /**
    * `'run'` applies missing migrations at start, under an advisory lock, so that any number of instances may start at
-   * once. `'check'` refuses to start when one is missing. `'off'` looks at nothing.
+   * once. `'check'` refuses to start when one is missing. `'off'` looks at nothing. A database that is chosen per request is
+   * looked at when it is first seen.
    * @default 'run'
    */
   migrations?: MigrationMode;

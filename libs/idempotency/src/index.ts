@@ -2,6 +2,7 @@ export { IdempotencyModule } from './idempotency.module.js';
 export type {
   AttemptMode,
   CompleterOptions,
+  DataSourceResolver,
   FingerprintResolver,
   IdempotencyModuleOptions,
   IdempotentOptions,
@@ -49,6 +50,7 @@ export type { GivenAnswer } from './admin/given-answer.js';
 export type { RecordFilter, RecordPage } from './admin/record-filter.js';
 export type { RecordReference } from './admin/record-reference.js';
 export {
+  AdminNotBoundError,
   DecisionUnknownError,
   RecordInFlightError,
   RecordNotFoundError,
@@ -67,6 +69,7 @@ export type {
 
 export { IDEMPOTENCY_STATUS, type IdempotencyErrorCode } from './errors/idempotency-error-code.js';
 export { IdempotencyProblem, type IdempotencyProblemBody } from './errors/idempotency.problem.js';
+export { DatabaseNotPreparedError, DataSourceUnresolvedError } from './databases/data-source.errors.js';
 export { IdempotencyConfigurationError } from './errors/configuration.error.js';
 
 export { IdempotencyRecordEntity, type IdempotencyRecord } from './store/idempotency-record.entity.js';

@@ -1,6 +1,8 @@
+import { kindOf } from './databases/read-data-source.js';
 import type { AttemptPolicy } from './engine/policy.js';
 import { isNeverReplayed } from './http/replay-headers.js';
 import type {
+  DataSourceResolver,
   FingerprintResolver,
   IdempotencyModuleOptions,
   IdempotentOptions,
@@ -226,10 +228,18 @@ const MODULE_OPTIONS: readonly string[] = [
 
 /** Refuses misspelt options: a `waitTimeOut` that is silently ignored is found out in production. */
 export function checkNames(options: unknown, where: string): void {
-  refuseOthers(options, where, [...ROUTE_OPTIONS, ...MODULE_OPTIONS], {
+  const { dataSource } = (options ?? {}) as { dataSource?: unknown };
+  const isKnown = dataSource === undefined || typeof dataSource === 'function';
+  refuseOthers(options, where, [...ROUTE_OPTIONS, ...MODULE_OPTIONS, ...(isKnown ? ['dataSource'] : [])], {
     dataSource:
-      "It must be known before the options are: put it beside useFactory, not into the factory's result",
+      "A name must be known before the options are: put it beside useFactory, not into the factory's result, where only " +
+      'a function of the request may stand',
   });
+}
+
+/** The `dataSource` that a factory returned beside the other options. */
+export function resolverIn({ dataSource }: IdempotencyModuleOptions): DataSourceResolver | undefined {
+  return typeof dataSource === 'function' ? dataSource : undefined;
 }
 
 /** The same for a route, where an option of the module would be ignored just as silently. */
@@ -256,10 +266,16 @@ function refuseOthers(
     check(
       known.includes(name),
       name,
-      isSecret(name) ? ['a value that is not shown'] : value,
+      shown(name, value),
       fix ?? `${where} has no such option; remove it or correct its spelling`,
     );
   }
+}
+
+/** Settings of a database in the place of its name may hold a password. */
+function shown(name: string, value: unknown): unknown {
+  if (isSecret(name)) return ['a value that is not shown'];
+  return name === 'dataSource' && typeof value === 'object' && value !== null ? kindOf(value) : value;
 }
 
 /** `encryptionKeys` where it does not belong, or misspelt: its value is no less secret. */

@@ -61,3 +61,14 @@ export class DecisionUnknownError extends Error {
     );
   }
 }
+
+/** It was not said in which of several databases. */
+export class AdminNotBoundError extends Error {
+  override readonly name = 'AdminNotBoundError';
+  constructor() {
+    super(
+      'The dataSource option is a function, so that the records are in several databases: call admin.of(dataSource) with ' +
+        'the DataSource that is meant, and use what it returns.',
+    );
+  }
+}

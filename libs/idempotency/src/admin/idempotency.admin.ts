@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import type { DataSource } from 'typeorm';
 import type { IdempotencyEvent } from '../events/idempotency-event.js';
 import type { AdminStore, LockedForDecision } from '../store/admin.store.js';
 import type { DecisionAction, RecordDetails } from '../store/record-details.js';
@@ -22,7 +23,10 @@ import { cursorOf, queryOf, type RecordFilter, type RecordPage } from './record-
 import { keyHashOf, type RecordReference, type ReferencedKey } from './record-reference.js';
 
 export interface AdminParts {
-  readonly store: AdminStore;
+  /** Where the records are; asked once for each call. */
+  readonly store: () => Promise<AdminStore>;
+  /** The same for the records of one database. */
+  readonly storeOf: (dataSource: DataSource) => Promise<AdminStore>;
   /** The module's, where a reference names none. */
   readonly namespace: string;
   /** How long one question to the database may take. */
@@ -33,8 +37,15 @@ export interface AdminParts {
   readonly emit: (event: IdempotencyEvent) => void;
 }
 
+/** A decision on its way: what it works on. */
+interface Deciding {
+  readonly store: AdminStore;
+  readonly session: Session;
+  readonly keyHash: Buffer;
+}
+
 /** What a decision writes, in the transaction that holds the record. */
-type Write = (session: Session, keyHash: Buffer, locked: LockedForDecision) => Promise<void>;
+type Write = (deciding: Deciding, locked: LockedForDecision) => Promise<void>;
 
 /**
  * For people, and the tools they build: shows records, and decides about those whose outcome nobody knows. Every decision
@@ -45,22 +56,37 @@ type Write = (session: Session, keyHash: Buffer, locked: LockedForDecision) => P
  *
  * All methods throw a `TypeError` or `RangeError` for arguments that are none, and what the driver throws when the database
  * cannot be reached; nothing is decided then.
+ *
+ * When the `dataSource` option is a function, the records are in several databases: {@link of} says in which one. Without it
+ * every method throws an {@link AdminNotBoundError}.
  */
 @Injectable()
 export class IdempotencyAdmin {
   constructor(private readonly parts: AdminParts) {}
 
+  /**
+   * The same for the records of one database. One that was not seen yet is prepared by the first call, and looked after from
+   * then on: its expired records are deleted, and its abandoned ones finished.
+   *
+   * Its methods throw a `TypeError` for what is no initialised `DataSource` of PostgreSQL or holds no records of the module,
+   * and a `DatabaseNotPreparedError` when it cannot be used.
+   */
+  of(dataSource: DataSource): IdempotencyAdmin {
+    const { storeOf } = this.parts;
+    return new IdempotencyAdmin({ ...this.parts, store: () => storeOf(dataSource) });
+  }
+
   /** A page of records, expired ones that are not deleted yet among them. The whole table may have to be read for it. */
   async list(filter: RecordFilter = {}): Promise<RecordPage> {
     const query = queryOf(filter, this.parts.namespace);
-    const { records, next } = await this.#onSession((session) => this.parts.store.list(session, query));
+    const { records, next } = await this.#onSession((session, store) => store.list(session, query));
     return { records, ...(next ? { next: cursorOf(next) } : {}) };
   }
 
   /** A record with its journal, its stored answer and its trail; `undefined` when there is none. */
   async inspect(record: RecordReference): Promise<RecordDetails | undefined> {
     const keyHash = this.#keyHash(record);
-    return this.#onSession((session) => this.parts.store.details(session, keyHash));
+    return this.#onSession((session, store) => store.details(session, keyHash));
   }
 
   /**
@@ -71,7 +97,7 @@ export class IdempotencyAdmin {
    */
   async downstreamKey(record: RecordReference, name: string): Promise<string> {
     const keyHash = this.#keyHash(record);
-    const born = await this.#onSession((session) => this.parts.store.born(session, keyHash));
+    const born = await this.#onSession((session, store) => store.born(session, keyHash));
     if (born === undefined) throw new RecordNotFoundError(keyHash.toString('hex'));
     return this.parts.downstreamKeyOf({ keyHash, born, name });
   }
@@ -87,8 +113,8 @@ export class IdempotencyAdmin {
    */
   async complete(record: RecordReference, answer: GivenAnswer, by: Decision): Promise<void> {
     const response = responseOf(answer, this.parts.isNeverReplayed);
-    await this.#decide('complete', record, by, (session, keyHash) =>
-      this.parts.store.complete(session, keyHash, response),
+    await this.#decide('complete', record, by, ({ store, session, keyHash }) =>
+      store.complete(session, keyHash, response),
     );
   }
 
@@ -102,8 +128,8 @@ export class IdempotencyAdmin {
    */
   async release(record: RecordReference, by: ReleaseDecision): Promise<void> {
     const journal = journalChoiceOf(by);
-    await this.#decide('release', record, by, (session, keyHash) =>
-      this.parts.store.release(session, keyHash, journal),
+    await this.#decide('release', record, by, ({ store, session, keyHash }) =>
+      store.release(session, keyHash, journal),
     );
   }
 
@@ -118,9 +144,9 @@ export class IdempotencyAdmin {
    * @throws {DecisionUnknownError} when the answer to COMMIT was lost.
    */
   async erase(record: RecordReference, by: Decision): Promise<void> {
-    await this.#decide('erase', record, by, async (session, keyHash, { state }) => {
-      if (state !== 'released') return this.parts.store.erase(session, keyHash);
-      if (await this.parts.store.remove(session, keyHash)) return;
+    await this.#decide('erase', record, by, async ({ store, session, keyHash }, { state }) => {
+      if (state !== 'released') return store.erase(session, keyHash);
+      if (await store.remove(session, keyHash)) return;
       // Fail closed: without its journal a retry would do again what is done.
       const choice = 'Something of it is done and journaled: complete it first.';
       throw new RecordStateError(keyHash.toString('hex'), 'erase', state, choice);
@@ -130,12 +156,14 @@ export class IdempotencyAdmin {
   async #decide(action: DecisionAction, record: RecordReference, by: Decision, write: Write): Promise<void> {
     checkDecision(by);
     const keyHash = this.#keyHash(record);
-    const { store, timeoutMs, emit } = this.parts;
+    const { timeoutMs, emit } = this.parts;
+    const store = await this.parts.store();
     const session = await store.open(timeoutMs);
+    const deciding = { store, session, keyHash };
     let decided: LockedForDecision;
     try {
-      decided = await session.within(timeoutMs, this.#write(session, action, keyHash, by, write));
-      await this.#commit(session, action, keyHash);
+      decided = await session.within(timeoutMs, this.#write(deciding, action, by, write));
+      await this.#commit(deciding, action);
       session.release();
     } catch (error) {
       await session.rollbackAndRelease(timeoutMs);
@@ -146,24 +174,23 @@ export class IdempotencyAdmin {
   }
 
   async #write(
-    session: Session,
+    deciding: Deciding,
     action: DecisionAction,
-    keyHash: Buffer,
     { actor, reason }: Decision,
     write: Write,
   ): Promise<LockedForDecision> {
-    const { store } = this.parts;
+    const { store, session, keyHash } = deciding;
     await store.begin(session);
     const locked = await store.lock(session, keyHash, DECIDABLE[action]);
-    if (!locked) throw await this.#refusal(session, action, keyHash);
-    await write(session, keyHash, locked);
+    if (!locked) throw await this.#refusal(deciding, action);
+    await write(deciding, locked);
     const { attempt, state } = locked;
     await store.audit(session, keyHash, { action, attempt, state, actor, reason });
     return locked;
   }
 
-  async #commit(session: Session, action: DecisionAction, keyHash: Buffer): Promise<void> {
-    const { store, timeoutMs } = this.parts;
+  async #commit({ store, session, keyHash }: Deciding, action: DecisionAction): Promise<void> {
+    const { timeoutMs } = this.parts;
     // Silence for too long is as little an answer as a lost connection.
     const result = await session
       .within(timeoutMs, store.commit(session))
@@ -179,9 +206,9 @@ export class IdempotencyAdmin {
   }
 
   /** Why the record could not be taken. */
-  async #refusal(session: Session, action: DecisionAction, keyHash: Buffer): Promise<Error> {
+  async #refusal({ store, session, keyHash }: Deciding, action: DecisionAction): Promise<Error> {
     const hex = keyHash.toString('hex');
-    const found = await this.parts.store.find(session, keyHash);
+    const found = await store.find(session, keyHash);
     if (!found) return new RecordNotFoundError(hex);
     const { state, isKnown } = found;
     // It may be decided, and yet it was not to be had: somebody holds it.
@@ -197,7 +224,8 @@ export class IdempotencyAdmin {
     return keyHashOf(record, this.parts.namespace, this.parts.hashOf);
   }
 
-  #onSession<T>(work: (session: Session) => Promise<T>): Promise<T> {
-    return withSession(this.parts.store, this.parts.timeoutMs, work);
+  async #onSession<T>(work: (session: Session, store: AdminStore) => Promise<T>): Promise<T> {
+    const store = await this.parts.store();
+    return withSession(store, this.parts.timeoutMs, (session) => work(session, store));
   }
 }

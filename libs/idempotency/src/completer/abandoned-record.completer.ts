@@ -1,6 +1,9 @@
 import { Logger } from '@nestjs/common';
+import type { DataSource } from 'typeorm';
+import type { Limit } from '../background/limit.js';
+import { Rounds } from '../background/rounds.js';
 import { IdempotencyProblem } from '../errors/idempotency.problem.js';
-import { markCompletion } from '../http/completion.js';
+import { markCompletion, type RecordDatabase } from '../http/completion.js';
 import { decodeRequest } from '../http/stored-request.js';
 import type { CompleterSettings } from '../resolve-completer.js';
 import type { DetachedRequest, RouteCaller } from '../routes/route-caller.js';
@@ -15,11 +18,21 @@ const STOP_TIMEOUT_MS = 5_000;
 
 export interface CompleterParts {
   readonly store: LeaseStore;
+  /** Where the records are: what finishes them there, and what `restore` may read from. */
+  readonly database: RecordDatabase;
+  readonly dataSource: DataSource;
   readonly routes: RouteRegistry;
   readonly caller: RouteCaller;
   readonly namespace: string;
   readonly acquireTimeoutMs: number;
   readonly settings: CompleterSettings;
+  /** Shared by the completers of several databases: how many of them look for records at a time. */
+  readonly lookups: Limit;
+  /** Likewise: how many records are finished at a time. */
+  readonly completions: Limit;
+  /** Whether the data source is closed for good. */
+  readonly isOver?: (() => boolean) | undefined;
+  readonly isSpread?: boolean | undefined;
 }
 
 /**
@@ -30,23 +43,28 @@ export interface CompleterParts {
 export class AbandonedRecordCompleter {
   readonly #logger = new Logger('IdempotencyCompleter');
   readonly #told = new Set<string>();
-  #timer: NodeJS.Timeout | undefined;
-  #isStopped = false;
-  #running: Promise<unknown> = Promise.resolve();
+  readonly #rounds: Rounds;
 
-  constructor(private readonly parts: CompleterParts) {}
+  constructor(private readonly parts: CompleterParts) {
+    const { settings, isOver, isSpread } = parts;
+    this.#rounds = new Rounds({
+      intervalMs: settings.intervalMs,
+      isOver,
+      isSpread,
+      round: () => this.round(),
+      onError: (error) => this.#logger.warn(`Abandoned records were not looked for: ${String(error)}`),
+    });
+  }
 
   start(): void {
-    this.#schedule();
+    this.#rounds.start();
   }
 
   /** Ends the schedule and waits for the handlers that it has called, but not for ever: their records stay abandoned. */
   async stop(): Promise<void> {
-    this.#isStopped = true;
-    clearTimeout(this.#timer);
     let timer: NodeJS.Timeout | undefined;
     const over = new Promise((resolve) => (timer = setTimeout(resolve, STOP_TIMEOUT_MS)));
-    await Promise.race([this.#running, over]);
+    await Promise.race([this.#rounds.stop(), over]);
     clearTimeout(timer);
   }
 
@@ -58,23 +76,27 @@ export class AbandonedRecordCompleter {
       const page = await this.#page(after);
       called += await this.#finishAll(page);
       after = page.at(-1);
-      if (page.length < PAGE || this.#isStopped) return called;
+      if (page.length < PAGE || this.#rounds.isStopped) return called;
     }
   }
 
   #page(after: AbandonedRecord | undefined): Promise<AbandonedRecord[]> {
     const { store, namespace, settings, acquireTimeoutMs } = this.parts;
     const options = { graceMs: settings.graceMs, limit: PAGE, ...(after ? { after } : {}) };
-    return withSession(store, acquireTimeoutMs, (session) => store.abandoned(session, namespace, options));
+    return this.parts.lookups.run(() =>
+      withSession(store, acquireTimeoutMs, (session) => store.abandoned(session, namespace, options)),
+    );
   }
 
   /** Calls for the records of a page, as many at a time as `concurrency` says. */
   async #finishAll(page: readonly AbandonedRecord[]): Promise<number> {
     const waiting = [...page];
     let called = 0;
+    const { completions } = this.parts;
     const worker = async (): Promise<void> => {
-      for (let next = waiting.shift(); next && !this.#isStopped; next = waiting.shift()) {
-        if (await this.#finish(next)) called++;
+      for (let next = waiting.shift(); next && !this.#rounds.isStopped; next = waiting.shift()) {
+        const record = next;
+        if (await completions.run(() => this.#finish(record))) called++;
       }
     };
     await Promise.all(Array.from({ length: this.parts.settings.concurrency }, worker));
@@ -82,6 +104,8 @@ export class AbandonedRecordCompleter {
   }
 
   async #finish({ identity, abandoned, request }: AbandonedRecord): Promise<boolean> {
+    // It may have waited for those of other databases.
+    if (this.#rounds.isStopped || this.parts.isOver?.()) return false;
     const { caller, routes } = this.parts;
     const name = `${identity.operation} (key ${identity.keyHash.toString('hex').slice(0, 16)})`;
     if (!request) {
@@ -99,7 +123,7 @@ export class AbandonedRecordCompleter {
       const mayRun = policy.mode === 'lease' && policy.onAbandoned === 'retry';
       if (!mayRun || abandoned + 1 >= policy.maxAttempts) return false;
       await caller.call(stored, async (restored) => {
-        markCompletion(restored, identity);
+        markCompletion(restored, { identity, database: this.parts.database });
         await this.#restore(restored, identity, name);
       });
     } catch (error) {
@@ -118,7 +142,7 @@ export class AbandonedRecordCompleter {
     name: string,
   ): Promise<void> {
     try {
-      await this.parts.settings.restore?.(request, { scope, key });
+      await this.parts.settings.restore?.(request, { scope, key, dataSource: this.parts.dataSource });
     } catch (error) {
       this.#tellOnce(name, `completer.restore failed: ${String(error)}`);
       throw error;
@@ -129,20 +153,5 @@ export class AbandonedRecordCompleter {
     if (this.#told.has(name)) return;
     this.#told.add(name);
     this.#logger.warn(`${name} stays abandoned: ${reason}.`);
-  }
-
-  #schedule(): void {
-    // Up to a tenth earlier or later, so that instances started together do not come together.
-    const jitter = this.parts.settings.intervalMs * (0.9 + Math.random() * 0.2);
-    this.#timer = setTimeout(() => {
-      this.#running = this.round()
-        .catch((error: unknown) => {
-          this.#logger.warn(`Abandoned records were not looked for: ${String(error)}`);
-        })
-        .finally(() => {
-          if (!this.#isStopped) this.#schedule();
-        });
-    }, jitter);
-    this.#timer.unref();
   }
 }

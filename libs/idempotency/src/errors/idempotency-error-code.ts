@@ -12,6 +12,8 @@ export const IDEMPOTENCY_STATUS = {
   IDEMPOTENCY_KEY_REUSED: 422,
   /** The request is signed in, but no scope resolves. A fault of the server's configuration. Nothing ran. */
   IDEMPOTENCY_SCOPE_UNRESOLVED: 500,
+  /** The `dataSource` function failed, or returned no initialised `DataSource`. A fault of the server. Nothing ran. */
+  IDEMPOTENCY_DATA_SOURCE_UNRESOLVED: 500,
   /** The stored record has a format this version does not know. It is not run again. */
   IDEMPOTENCY_RECORD_UNREADABLE: 500,
   /** The effect stands, but its answer could not be stored. It is not run again. */

@@ -9,6 +9,7 @@ const TITLES: Readonly<Record<IdempotencyErrorCode, string>> = {
   IDEMPOTENCY_BODY_NOT_PARSED: 'The request body was not parsed',
   IDEMPOTENCY_KEY_REUSED: 'The idempotency key was used for another request',
   IDEMPOTENCY_SCOPE_UNRESOLVED: 'The scope of the idempotency key is not known',
+  IDEMPOTENCY_DATA_SOURCE_UNRESOLVED: 'The database of the request is not known',
   IDEMPOTENCY_RECORD_UNREADABLE: 'The stored outcome cannot be read',
   IDEMPOTENCY_RESPONSE_NOT_STORED: 'The request took effect, but its answer was not stored',
   IDEMPOTENCY_ATTEMPTS_EXHAUSTED: 'Every attempt at this request died',

@@ -7,10 +7,16 @@ import {
   type NestInterceptor,
 } from '@nestjs/common';
 import { lastValueFrom, type Observable, of } from 'rxjs';
-import type { EngineOutcome, EngineRequest, HandlerOutcome } from '../engine/outcomes.js';
+import type {
+  EngineOutcome,
+  EngineRequest,
+  FailureReason,
+  HandlerOutcome,
+  RejectionReason,
+} from '../engine/outcomes.js';
 import { IDEMPOTENCY_STATUS, type IdempotencyErrorCode } from '../errors/idempotency-error-code.js';
 import { IdempotencyProblem } from '../errors/idempotency.problem.js';
-import type { IdempotencyRuntime } from '../idempotency.runtime.js';
+import type { IdempotencyRuntime, RecordDatabase } from '../idempotency.runtime.js';
 import type { ProtectedRoute } from '../routes/route-registry.js';
 import type { AttemptIdentity } from '../store/identity.js';
 import type { StoredResponse } from '../store/record.js';
@@ -56,20 +62,45 @@ export class IdempotencyInterceptor implements NestInterceptor {
     if (request.method !== 'POST' && request.method !== 'PATCH') return next.handle();
 
     const completed = completionOf(request);
-    if (completed) return of(await this.#answer({ identity: completed }, route, { response, next }));
+    // The function is not asked again: what it reads may not be on a request that was put together from a record.
+    if (completed) return of(await this.#answer(completed.database, completed, route, { response, next }));
     const reading = this.runtime.identities.read(request, route, this.runtime.settings.namespace);
     switch (reading.kind) {
       case 'unprotected':
         return next.handle();
       case 'rejected':
         throw this.#problem(route, reading.code, reading.detail, undefined);
-      case 'identity':
-        return of(
-          await this.#answer({ identity: reading.identity, stored: this.#storedOf(request, route) }, route, {
-            response,
-            next,
-          }),
+      case 'identity': {
+        const { identity } = reading;
+        const stored = this.#storedOf(request, route);
+        const database = await this.#databaseOf(request, identity, route);
+        return of(await this.#answer(database, { identity, stored }, route, { response, next }));
+      }
+    }
+  }
+
+  /** Fail closed: without a database that is known and usable, nothing runs. */
+  async #databaseOf(
+    request: IdempotentRequest,
+    identity: AttemptIdentity,
+    route: ProtectedRoute,
+  ): Promise<RecordDatabase> {
+    const reading = await this.runtime.databases.of(request);
+    switch (reading.kind) {
+      case 'database':
+        return reading.database;
+      case 'unresolved': {
+        const { message, cause } = reading.cause;
+        this.#logger.error(
+          `${nameOf(identity)}: ${message}`,
+          cause instanceof Error ? cause.stack : undefined,
         );
+        const detail = 'The server cannot tell which database this request belongs to.';
+        const code = 'IDEMPOTENCY_DATA_SOURCE_UNRESOLVED';
+        throw this.#problem(route, code, detail, identity, { cause: reading.cause });
+      }
+      case 'unavailable':
+        throw this.#refusal('store-unavailable', reading.cause, identity, route);
     }
   }
 
@@ -81,6 +112,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
   }
 
   async #answer(
+    database: RecordDatabase,
     engineRequest: EngineRequest,
     route: ProtectedRoute,
     http: { response: PlatformResponse; next: CallHandler },
@@ -88,7 +120,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     let result: Result | undefined;
     // What the answer is captured from: not from a response that somebody else's answer was put on.
     const exchange = { ...http };
-    const engine = this.runtime.engines[route.policy.mode];
+    const engine = database.engines[route.policy.mode];
     const outcome = await engine.run(engineRequest, route.policy, async (attempt) => {
       result = await this.#execute(route, exchange);
       return this.#judge(route, attempt, result, exchange.response);
@@ -175,14 +207,21 @@ export class IdempotencyInterceptor implements NestInterceptor {
         });
       }
       case 'rejected':
-      case 'failed': {
-        const { code, detail, retry } = REJECTIONS[outcome.reason];
-        const name = `${identity.operation} (key ${identity.keyHash.toString('hex').slice(0, 16)})`;
-        if (IDEMPOTENCY_STATUS[code] >= 500)
-          this.#logger.warn(`${name}: ${code}: ${reasonOf(outcome.cause)}`);
-        throw this.#problem(route, code, detail, identity, { retry, cause: outcome.cause });
-      }
+      case 'failed':
+        throw this.#refusal(outcome.reason, outcome.cause, identity, route);
     }
+  }
+
+  #refusal(
+    reason: RejectionReason | FailureReason,
+    cause: unknown,
+    identity: AttemptIdentity,
+    route: ProtectedRoute,
+  ): IdempotencyProblem {
+    const { code, detail, retry } = REJECTIONS[reason];
+    if (IDEMPOTENCY_STATUS[code] >= 500)
+      this.#logger.warn(`${nameOf(identity)}: ${code}: ${reasonOf(cause)}`);
+    return this.#problem(route, code, detail, identity, { retry, cause });
   }
 
   #first(
@@ -200,7 +239,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     const { reply } = result;
     if (reply.kind === 'unstorable') {
       this.#logger.warn(
-        `${identity.operation} (key ${identity.keyHash.toString('hex').slice(0, 16)}): the answer was not stored ` +
+        `${nameOf(identity)}: the answer was not stored ` +
           `(${reply.reason}); a retry is answered ${IDEMPOTENCY_STATUS.IDEMPOTENCY_RESPONSE_NOT_STORED}.`,
       );
     }
@@ -227,6 +266,10 @@ export class IdempotencyInterceptor implements NestInterceptor {
       cause,
     });
   }
+}
+
+function nameOf({ operation, keyHash }: AttemptIdentity): string {
+  return `${operation} (key ${keyHash.toString('hex').slice(0, 16)})`;
 }
 
 function storedOf(reply: CapturedReply): StoredResponse {

@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import { Logger } from '@nestjs/common';
 import type { QueryResult } from 'pg';
+import { Limit } from '../background/limit.js';
+import { Rounds } from '../background/rounds.js';
 import type { IdempotencyEvent } from '../events/idempotency-event.js';
 import type { IdempotencyStore } from '../store/idempotency.store.js';
 import type { Session } from '../store/session.js';
@@ -11,6 +13,11 @@ export interface ReaperSettings {
   readonly intervalMs: number | undefined;
   readonly batch: number;
   readonly acquireTimeoutMs: number;
+  /** Shared by the reapers of several databases: how many of them work at a time. */
+  readonly lookups?: Limit | undefined;
+  /** Whether the data source is closed for good. */
+  readonly isOver?: (() => boolean) | undefined;
+  readonly isSpread?: boolean | undefined;
 }
 
 /** A batch may wait for nothing (SKIP LOCKED); a longer one means a database in trouble, and the next round comes. */
@@ -20,9 +27,9 @@ const BATCH_TIMEOUT_MS = 30_000;
 export class ExpiredRecordReaper {
   readonly #logger = new Logger('IdempotencyReaper');
   readonly #lock: string;
-  #timer: NodeJS.Timeout | undefined;
-  #stopped = false;
-  #running: Promise<unknown> = Promise.resolve();
+  readonly #lookups: Limit;
+  readonly #rounds: Rounds | undefined;
+  #isStopped = false;
 
   constructor(
     private readonly store: IdempotencyStore,
@@ -35,17 +42,30 @@ export class ExpiredRecordReaper {
       .digest()
       .readBigInt64BE()
       .toString();
+    const { intervalMs, lookups = new Limit(1), isOver, isSpread } = settings;
+    this.#lookups = lookups;
+    if (intervalMs !== undefined) {
+      this.#rounds = new Rounds({
+        intervalMs,
+        isOver,
+        isSpread,
+        round: () => this.reap(),
+        onError: (error) =>
+          this.#logger.warn(
+            `Expired records were not deleted (${sqlStateOf(error) ?? 'no SQLSTATE'}): ${String(error)}`,
+          ),
+      });
+    }
   }
 
   start(): void {
-    if (this.settings.intervalMs !== undefined) this.#schedule(this.settings.intervalMs);
+    this.#rounds?.start();
   }
 
   /** Ends the schedule and waits for a batch under way. */
   async stop(): Promise<void> {
-    this.#stopped = true;
-    clearTimeout(this.#timer);
-    await this.#running;
+    this.#isStopped = true;
+    await this.#rounds?.stop();
   }
 
   /** Deletes until nothing expired is left, or another instance has its turn. Resolves with the number deleted. */
@@ -53,9 +73,10 @@ export class ExpiredRecordReaper {
     let total = 0;
     let deleted: number;
     do {
-      deleted = await this.#batch();
+      // It may have waited for those of other databases.
+      deleted = await this.#lookups.run(async () => (this.#isStopped ? 0 : this.#batch()));
       total += deleted;
-    } while (deleted === this.settings.batch && !this.#stopped);
+    } while (deleted === this.settings.batch && !this.#isStopped);
     if (total > 0) this.emit({ type: 'reaped', count: total });
     return total;
   }
@@ -82,22 +103,5 @@ export class ExpiredRecordReaper {
     const result = await session.query({ text: REAP, values: [this.settings.batch, this.#lock] });
     await session.query({ text: COMMIT });
     return result;
-  }
-
-  #schedule(intervalMs: number): void {
-    // Up to a tenth earlier or later, so that instances started together do not come together.
-    const jitter = intervalMs * (0.9 + Math.random() * 0.2);
-    this.#timer = setTimeout(() => {
-      this.#running = this.reap()
-        .catch((error: unknown) => {
-          this.#logger.warn(
-            `Expired records were not deleted (${sqlStateOf(error) ?? 'no SQLSTATE'}): ${String(error)}`,
-          );
-        })
-        .finally(() => {
-          if (!this.#stopped) this.#schedule(intervalMs);
-        });
-    }, jitter);
-    this.#timer.unref();
   }
 }

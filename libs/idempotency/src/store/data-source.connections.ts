@@ -30,6 +30,11 @@ export function connectionsOf(dataSource: DataSource): ConnectionSource {
   };
 }
 
+/** The pool of the primary: a data source that was closed has none, and one that was opened again another one. */
+export function poolOf(dataSource: DataSource): object | undefined {
+  return (dataSource.driver as unknown as Partial<PostgresDriverLike>).master;
+}
+
 const guarded = new WeakSet<Pool | PoolClient>();
 
 /**

@@ -11,6 +11,13 @@ SELECT (SELECT oid FROM pg_database WHERE datname = current_database())::text AS
 /** Which server it is: the same for a primary and its standbys, and for nobody else. */
 const SYSTEM = 'SELECT system_identifier::text AS system FROM pg_control_system()';
 
+/** A table among all tables of all databases. */
+export interface TableSpace {
+  readonly id: string;
+  /** Whether it names the server, too; else it may be that of a like table on another one. */
+  readonly namesServer: boolean;
+}
+
 /** No right to ask, no such function, not supported. Any other error would give this instance a space of its own. */
 const WITHHELD: readonly string[] = ['42501', '42883', '0A000'];
 
@@ -18,7 +25,7 @@ const WITHHELD: readonly string[] = ['42501', '42883', '0A000'];
  * Names the table among all tables of all databases in 16 hexadecimal digits, the same from whatever instance and through
  * whatever proxy: what one table's records have left in a cache must not answer for another's.
  */
-export async function tableSpace(session: Session, name: string): Promise<string> {
+export async function tableSpace(session: Session, name: string): Promise<TableSpace> {
   const { rows } = await session.query<{ database: string; table_oid: string; name: string }>({
     text: TABLE,
     values: [quoteTable(name)],
@@ -33,5 +40,6 @@ export async function tableSpace(session: Session, name: string): Promise<string
       throw error;
     });
   const parts = [system, rows[0]?.database, rows[0]?.table_oid, rows[0]?.name, name];
-  return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16);
+  const id = createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16);
+  return { id, namesServer: system !== '' };
 }
