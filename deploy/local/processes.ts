@@ -73,7 +73,11 @@ process.once('exit', () => {
 export function startServer(
   path: string,
   args: readonly string[],
-  options: { readonly cwd?: string; readonly detached?: boolean } = {},
+  options: {
+    readonly cwd?: string;
+    readonly detached?: boolean;
+    readonly env?: Readonly<Record<string, string | undefined>>;
+  } = {},
 ): ServerProcess {
   const child = spawn(path, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
   running.add(child);
