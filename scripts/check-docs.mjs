@@ -46,6 +46,7 @@ function pageFiles() {
     ...markdown('.', false),
     ...markdown('docs', true),
     join(root, 'libs/idempotency/README.md'),
+    join(root, 'deploy/README.md'),
     ...apps.map((app) => join(root, app, 'README.md')),
   ].toSorted();
 }

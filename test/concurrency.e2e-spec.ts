@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type CartProcess, roundRobin, startCart } from './support/cart-process.js';
-import { createDatabase, type TestDatabase } from './support/database.js';
+import { createDatabase, isPooled, type TestDatabase } from './support/database.js';
 import { type Answer, send, statuses } from './support/http.js';
 import { until } from './support/until.js';
 
@@ -80,7 +80,8 @@ describe.each(SETUPS)('$instances process(es) on one database, $env', ({ instanc
         return row?.open === 0 && row.all;
       });
       expect(all).toBeGreaterThan(0);
-      expect(all).toBeLessThanOrEqual(instances * 10);
+      // A connection of a pooler bears the name of whoever had it last: those of the queue count as well.
+      expect(all).toBeLessThanOrEqual(instances * (isPooled() ? 12 : 10));
     });
   });
 });

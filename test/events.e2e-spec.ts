@@ -249,6 +249,8 @@ describe.each(PLATFORMS)('events on %s', (platform) => {
     await owner.query(`UPDATE idempotency_keys SET status = 'pending' WHERE key = $1`, [key]);
     await owner.query('BEGIN');
     await owner.query('SELECT 1 FROM idempotency_keys WHERE key = $1 FOR UPDATE', [key]);
+    // As PostgreSQL does when the connection is gone, which a pooler is told before PostgreSQL is.
+    await owner.query('ROLLBACK');
     await owner.end();
   }
 

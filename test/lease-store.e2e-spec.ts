@@ -1,6 +1,16 @@
 import { createHash, randomUUID } from 'node:crypto';
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, inject } from 'vitest';
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  it,
+  inject,
+  onTestFinished,
+} from 'vitest';
 import { acquire } from '../libs/idempotency/src/engine/acquire.js';
 import type { AttemptPolicy } from '../libs/idempotency/src/engine/policy.js';
 import { Sealer } from '../libs/idempotency/src/sealing/sealer.js';
@@ -181,12 +191,12 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
       database.rows('SELECT FROM effects WHERE key = $1', [identity.key]);
     const writeEffect = (session: Session): Promise<unknown> =>
       session.query({ text: 'INSERT INTO effects VALUES ($1)', values: [identity.key] });
-    const isWaiting = (pid: unknown): Promise<boolean> =>
+    const isWaiting = (): Promise<boolean> =>
       database
-        .rows(`SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND wait_event_type = 'Lock'`, [pid])
+        .rows(
+          `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+        )
         .then((rows) => rows.length === 1);
-    const pidOf = async (session: Session): Promise<unknown> =>
-      (await session.query<{ pid: number }>({ text: 'SELECT pg_backend_pid() AS pid' })).rows[0]?.pid;
 
     /** Every statement that writes for an attempt, and whether it wrote. */
     const WRITES: [name: string, write: (session: Session, fence: Fence) => Promise<boolean>][] = [
@@ -295,11 +305,10 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         const { fence } = await claimed();
         await endLease();
         const [other, session] = [await open(), await open()];
-        const pid = await pidOf(session);
         await other.query({ text: 'BEGIN' });
         expect(await store.claim(other, identity, POLICY)).toMatchObject({ kind: 'claimed' });
         const writing = write(session, fence);
-        await until('the write waits for the row', () => isWaiting(pid));
+        await until('the write waits for the row', isWaiting);
         await other.query({ text: 'COMMIT' });
         const written = await writing;
         const after = await row();
@@ -752,10 +761,9 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
       it.each(['repeatable read', 'serializable'])(
         'is given to one where the default isolation is %s',
         async (isolation) => {
-          const isolated = storeOn({
-            max: 4,
-            options: `-c default_transaction_isolation=${isolation.replace(' ', '\\ ')}`,
-          });
+          await database.alter(`SET default_transaction_isolation = '${isolation}'`);
+          onTestFinished(() => database.alter('RESET default_transaction_isolation'));
+          const isolated = storeOn({ max: 4 });
           const race = async (): Promise<string[]> => {
             const claims = Array.from({ length: 4 }, () => claim({}, identity, isolated));
             return (await Promise.allSettled(claims)).map((result) => {

@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../apps/cart/src/database/embedded-postgres.js';
 import { type CartProcess, startCart } from './support/cart-process.js';
-import { createDatabase, type TestDatabase } from './support/database.js';
+import { createDatabase, isPooled, type TestDatabase } from './support/database.js';
 import { send } from './support/http.js';
+import { startPgBouncer, type PgBouncerServer } from './support/topology.js';
 import { until } from './support/until.js';
 
 const CLIENTS = 16;
@@ -73,13 +74,20 @@ function startLoad(url: string): Load {
 describe('PostgreSQL fails under load', () => {
   let dataDir: string;
   let server: EmbeddedPostgres;
+  let pooler: PgBouncerServer | undefined;
   let database: TestDatabase;
   let cart: CartProcess;
 
   beforeEach(async () => {
     dataDir = mkdtempSync(join(tmpdir(), 'idempotency-outage-'));
     server = await startEmbeddedPostgres({ dataDir });
-    database = await createDatabase(server.url);
+    if (isPooled())
+      pooler = await startPgBouncer({
+        serverUrl: server.url,
+        poolSize: POOL_SIZE,
+        settings: { server_login_retry: 0.1 },
+      });
+    database = await createDatabase(server.url, pooler?.url());
     cart = await startCart({
       databaseUrl: database.url,
       env: { POOL_SIZE: String(POOL_SIZE), LOG_LEVEL: 'fatal' },
@@ -91,6 +99,7 @@ describe('PostgreSQL fails under load', () => {
     if (!cart.isRunning()) console.error(cart.output().slice(-5_000));
     await cart.end();
     await database.pool.end();
+    await pooler?.stop();
     await server.stop('immediate');
     rmSync(dataDir, { recursive: true, force: true });
   });

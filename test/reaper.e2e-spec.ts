@@ -66,7 +66,8 @@ async function start(
 /** A reaper of its own beside the application, with a count of the batches it sends. */
 function makeReaper({ batch = 1_000, table = 'idempotency_keys', settings = '' } = {}) {
   const pool = new pg.Pool({
-    connectionString: database.url,
+    // Settings of a session are for those who have one to themselves.
+    connectionString: settings === '' ? database.url : database.directUrl,
     max: 2,
     ...(settings === '' ? {} : { options: settings }),
   });

@@ -613,14 +613,10 @@ describe('migrations', () => {
 });
 
 describe('warnings', () => {
-  const settings = async (...statements: string[]): Promise<void> => {
-    const name = new URL(database.url).pathname.slice(1);
-    for (const statement of statements) await database.pool.query(`ALTER DATABASE ${name} ${statement}`);
-  };
-  afterEach(() => settings('RESET ALL'));
+  afterEach(() => database.alter('RESET ALL'));
 
   it('tell at start that the server may lose what was acknowledged', async () => {
-    await settings('SET synchronous_commit = off');
+    await database.alter('SET synchronous_commit = off');
     const { log } = await boot({});
     expect(log.warnings).toContainEqual(
       expect.stringMatching(/^synchronous_commit is off: a crash of the server may lose/),
@@ -642,7 +638,7 @@ describe('warnings', () => {
 
   it('tell that a read-only database serves nothing, which it then does not', async () => {
     await boot({});
-    await settings('SET default_transaction_read_only = on');
+    await database.alter('SET default_transaction_read_only = on');
     const { log, post } = await boot({ controllers: [PlainController] });
     const answer = await post('/plain');
     expect(await effects()).toBe(0);

@@ -5,7 +5,7 @@ import type { AttemptIdentity } from '../libs/idempotency/src/store/identity.js'
 import { IdempotencyStore, StaleAttemptError } from '../libs/idempotency/src/store/idempotency.store.js';
 import { migrate } from '../libs/idempotency/src/store/migrations/migrator.js';
 import type { StoredResponse } from '../libs/idempotency/src/store/record.js';
-import type { Session } from '../libs/idempotency/src/store/session.js';
+import { Session } from '../libs/idempotency/src/store/session.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 
 const POLICY = { ttlMs: 60_000, maxRuntimeMs: 60_000 };
@@ -172,13 +172,17 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         ['10min', '61s'],
       ])('bounds its statements before PostgreSQL 17: statement_timeout of %s is %s', async (own, bound) => {
         const before17 = new IdempotencyStore('idempotency_keys', store.source, 160000);
-        const session = await open();
-        await session.query({ text: `SET statement_timeout = '${own}'` });
+        await database.alter(`SET statement_timeout = '${own}'`);
+        const fresh = new pg.Pool({ connectionString: database.url, max: 1, pipeline });
+        const client = await fresh.connect();
+        const session = new Session(client, () => client.release());
         const { kind } = await before17.claim(session, identity, POLICY);
         const { rows } = await session.query({ text: 'SHOW statement_timeout' });
         await session.query({ text: 'ROLLBACK' });
         const { rows: after } = await session.query({ text: 'SHOW statement_timeout' });
-        session.destroy(new Error('its settings are not for others'));
+        session.release();
+        await fresh.end();
+        await database.alter('RESET statement_timeout');
         expect(kind).toBe('locked');
         expect(rows).toEqual([{ statement_timeout: bound }]);
         expect(after).toEqual([{ statement_timeout: own }]);

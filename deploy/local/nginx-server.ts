@@ -13,13 +13,19 @@ export interface NginxServer extends LocalServer {
 export interface NginxOptions extends LocalServerOptions {
   /** Addresses of the instances, as `http://127.0.0.1:3000`. */
   readonly instances: readonly string[];
+  /** How long an instance may take to answer, as nginx writes it. @default '60s' */
+  readonly answerTimeout?: string;
 }
 
 /** The file in its folder with one line for each request: method, path, status, seconds, instances tried, their answers. */
 export const ACCESS_LOG = 'access.log';
 
 /** An nginx with the configuration of `deploy/nginx.conf.template`. */
-export async function startNginx({ instances, ...options }: NginxOptions): Promise<NginxServer> {
+export async function startNginx({
+  instances,
+  answerTimeout = '60s',
+  ...options
+}: NginxOptions): Promise<NginxServer> {
   const configure = (folder: string, port: number, servers: readonly string[]): string => {
     const file = join(folder, 'nginx.conf');
     writeFileSync(
@@ -28,6 +34,7 @@ export async function startNginx({ instances, ...options }: NginxOptions): Promi
         NGINX_DIR: folder,
         NGINX_LISTEN: `${LOOPBACK}:${port}`,
         NGINX_ACCESS_LOG: join(folder, ACCESS_LOG),
+        NGINX_ANSWER_TIMEOUT: answerTimeout,
         CART_SERVERS: upstreamServers(servers),
       }),
     );

@@ -97,7 +97,15 @@ function runTest(spec, test) {
 
 /** Sources copied, dependencies linked; the package itself resolves to the copy. */
 function makeCopy() {
-  for (const entry of ['apps', 'libs', 'test', 'package.json', 'tsconfig.json', 'vitest.config.ts']) {
+  for (const entry of [
+    'apps',
+    'deploy',
+    'libs',
+    'test',
+    'package.json',
+    'tsconfig.json',
+    'vitest.config.ts',
+  ]) {
     cpSync(join(root, entry), join(copy, entry), {
       recursive: true,
       filter: (path) => !/[/\\](?:dist|node_modules|\.data)(?:[/\\]|$)/.test(path.slice(root.length)),

@@ -6,6 +6,7 @@ import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { startEmbeddedPostgres } from '../../apps/cart/src/database/embedded-postgres.js';
 import { missingServers } from './servers.js';
+import { startPgBouncer } from './topology.js';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -13,6 +14,8 @@ declare module 'vitest' {
     postgresUrl: string;
     /** Its `server_version_num`, as 180004. */
     postgresVersion: number;
+    /** The same through PgBouncer in transaction pooling, when the applications of this run connect there. */
+    poolerUrl: string | undefined;
   }
 }
 
@@ -29,7 +32,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
     throw new Error(`the tests need ${missing.names.join(', ')}: ${missing.fix}`);
   }
   const stopDatabase = await startDatabase(project);
+  const stopPooler = await startPooler(project).catch(async (error: unknown) => {
+    await stopDatabase();
+    throw error;
+  });
   return async () => {
+    await stopPooler();
     await stopDatabase();
     if (missing) {
       console.warn(
@@ -65,6 +73,21 @@ async function startDatabase(project: TestProject): Promise<() => Promise<void>>
   };
 }
 
+/** With `TEST_POOLER=pgbouncer` every application reaches the server through PgBouncer, and the tests' look-ups do not. */
+async function startPooler(project: TestProject): Promise<() => Promise<void>> {
+  const wanted = process.env['TEST_POOLER'] ?? '';
+  if (wanted === '') {
+    project.provide('poolerUrl', undefined);
+    return async () => undefined;
+  }
+  if (wanted !== 'pgbouncer') throw new Error(`TEST_POOLER is ${wanted}: only pgbouncer is known`);
+  const pooler = await startPgBouncer({ serverUrl: postgresUrl, poolSize: 40 });
+  project.provide('poolerUrl', pooler.url());
+  return pooler.stop;
+}
+
+let postgresUrl: string;
+
 async function provide(project: TestProject, url: string): Promise<void> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
@@ -72,6 +95,7 @@ async function provide(project: TestProject, url: string): Promise<void> {
     `SELECT current_setting('server_version_num')::int AS version`,
   );
   await client.end();
+  postgresUrl = url;
   project.provide('postgresUrl', url);
   project.provide('postgresVersion', rows[0]?.version ?? 0);
 }

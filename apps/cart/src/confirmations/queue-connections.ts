@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { EntityManager } from 'typeorm';
 import type PgBoss from 'pg-boss';
 import pg from 'pg';
@@ -29,16 +30,33 @@ export function inTransactionOf(manager: EntityManager): PgBoss.Db {
 /** Any number that no other advisory lock of this database uses. */
 const SETUP_LOCK = 7_203_514_987;
 
-/** Runs `work`, which may use the other connection of the pool, while no other instance does; the lock ends with ours. */
+/** How long to wait before the lock is asked for again. */
+const SETUP_RETRY_MS = 100;
+
+/**
+ * Runs `work`, which may use the other connection of the pool, while no other instance does. The lock is that of a
+ * transaction: behind a pooler of transactions there is no session that it could belong to. Who does not get it waits
+ * without a transaction: `work` may need the pooler's last connection to PostgreSQL.
+ */
 export async function oneAtATime(pool: pg.Pool, work: () => Promise<void>): Promise<void> {
+  while (!(await tryAlone(pool, work))) await delay(SETUP_RETRY_MS);
+}
+
+/** Whether the lock was free, and `work` is done. */
+async function tryAlone(pool: pg.Pool, work: () => Promise<void>): Promise<boolean> {
   const client = await pool.connect();
   // While it is out of the pool nobody else listens, and its error would end the process.
   client.on('error', () => undefined);
   try {
-    await client.query('SELECT pg_advisory_lock($1)', [SETUP_LOCK]);
-    await work();
-    await client.query('SELECT pg_advisory_unlock($1)', [SETUP_LOCK]);
+    await client.query('BEGIN');
+    const { rows } = await client.query<{ ours: boolean }>('SELECT pg_try_advisory_xact_lock($1) AS ours', [
+      SETUP_LOCK,
+    ]);
+    const isOurs = rows[0]?.ours === true;
+    if (isOurs) await work();
+    await client.query('COMMIT');
     client.release();
+    return isOurs;
   } catch (error) {
     // Closed, which lets the lock go as well.
     client.release(error instanceof Error ? error : true);
