@@ -48,7 +48,7 @@ function pageFiles() {
     join(root, 'libs/idempotency/README.md'),
     join(root, 'deploy/README.md'),
     ...apps.map((app) => join(root, app, 'README.md')),
-  ].toSorted();
+  ].toSorted((a, b) => a.localeCompare(b));
 }
 
 /** A page with its blocks of code taken out of the text, line numbers kept. */

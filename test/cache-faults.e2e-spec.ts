@@ -17,15 +17,15 @@ type Fault = (cache: FaultyCache) => () => void | Promise<void>;
 
 /** Does it again and again, as often as the load leaves time for. */
 function again(everyMs: number, work: () => Promise<unknown>): () => Promise<void> {
-  let isOver = false;
+  const end = new AbortController();
   const loop = (async () => {
-    while (!isOver) {
+    while (!end.signal.aborted) {
       await work();
       await new Promise((resolve) => setTimeout(resolve, everyMs));
     }
   })();
   return async () => {
-    isOver = true;
+    end.abort();
     await loop;
   };
 }

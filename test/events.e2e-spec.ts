@@ -148,7 +148,7 @@ describe.each(PLATFORMS)('events on %s', (platform) => {
     expect(told()).toEqual([
       { type: 'claimed', attempt: 1, ...named('k') },
       { type: 'completed', attempt: 1, status: 201, tombstone: false, durationMs: some, ...named('k') },
-      { type: 'replayed', status: 201, ...named('k') },
+      { type: 'replayed', status: 201, source: 'record', ...named('k') },
     ]);
   });
 
@@ -159,7 +159,7 @@ describe.each(PLATFORMS)('events on %s', (platform) => {
     expect(told()).toEqual([
       { type: 'claimed', attempt: 1, ...named('k') },
       { type: 'completed', attempt: 1, status: 404, tombstone: false, durationMs: some, ...named('k') },
-      { type: 'replayed', status: 404, ...named('k') },
+      { type: 'replayed', status: 404, source: 'record', ...named('k') },
     ]);
   });
 

@@ -292,10 +292,10 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         await happen(fence);
         const before = await everything();
         const session = await open();
-        const written = await write(session, fence);
+        const isWritten = await write(session, fence);
         expect(await everything()).toEqual(before);
         expect(await effects()).toEqual([]);
-        expect(written).toBe(false);
+        expect(isWritten).toBe(false);
         await database.rows('SELECT FROM idempotency_keys WHERE key_hash = $1 FOR UPDATE NOWAIT', [
           identity.keyHash,
         ]);
@@ -310,12 +310,12 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         const writing = write(session, fence);
         await until('the write waits for the row', isWaiting);
         await other.query({ text: 'COMMIT' });
-        const written = await writing;
+        const isWritten = await writing;
         const after = await row();
         expect(after).toMatchObject({ status: 'pending', attempt: 2, abandoned: 1, last_error: null });
         expect(await steps()).toEqual([]);
         expect(await effects()).toEqual([]);
-        expect(written).toBe(false);
+        expect(isWritten).toBe(false);
       });
     });
 

@@ -288,7 +288,7 @@ describe('an application that has shut down', () => {
       });
       const answer = app.postTo('short', label);
       await until('the handler runs', () => app.stage.runs(label) === 1);
-      app.app.get(IdempotencyModule).onApplicationShutdown();
+      await app.app.get(IdempotencyModule).onApplicationShutdown();
       await until('the lease is over', async () => {
         const [row] = await app.rows<{ over: boolean }>(
           'SELECT lease_until < clock_timestamp() AS over FROM idempotency_keys WHERE key = $1',

@@ -128,11 +128,7 @@ describeWith(['memcached'], 'The cache on Memcached', () => {
       { nodes: ['a', 'a:11211'] },
       /nodes\[1\] \}\): received 'a:11211'\. Name every node once/,
     ],
-    [
-      'a timeout',
-      { nodes: ['a'], timeout: '1 s' as never },
-      /timeout \}\): received '1 s'\. Use milliseconds/,
-    ],
+    ['a timeout', { nodes: ['a'], timeout: '1 s' }, /timeout \}\): received '1 s'\. Use milliseconds/],
     ['questions', { nodes: ['a'], maxPending: 0 }, /maxPending \}\): received 0\. Use an integer from 1/],
     ['an item size', { nodes: ['a'], maxItemBytes: 1.5 }, /maxItemBytes \}\): received 1\.5/],
     ['options', undefined as never, /memcachedCache\(options\): received undefined/],

@@ -26,11 +26,13 @@ export async function startFaultyProxy(targetPort: () => number): Promise<Faulty
       if (now.kind === 'black-hole') return;
       const delayMs = now.kind === 'late' ? now.delayMs : 0;
       const due = performance.now() + delayMs;
-      last = last.then(async () => {
+      const pass = async (before: Promise<void>): Promise<void> => {
+        await before;
         const left = due - performance.now();
         if (left > 0) await new Promise((resolve) => setTimeout(resolve, left));
         to.write(chunk);
-      });
+      };
+      last = pass(last);
     });
   };
   const server = net.createServer((client) => {

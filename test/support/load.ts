@@ -44,7 +44,7 @@ export async function sendLoad(fleet: Fleet, requests: number): Promise<LoadResu
   };
   const client = async (waiting: string[]): Promise<void> => {
     for (let key = waiting.shift(); key !== undefined; key = waiting.shift()) {
-      const answers = await Promise.all(Array.from({ length: TOGETHER }, () => post(key as string)));
+      const answers = await Promise.all(Array.from({ length: TOGETHER }, () => post(key)));
       for (let index = 0; index < LATER; index++) answers.push(await post(key));
       const given = answers.filter(({ status }) => status !== 409);
       const wrong = given.filter(({ status }) => status !== 200 && status !== 201);

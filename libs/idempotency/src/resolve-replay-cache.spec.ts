@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import type { LocalCache } from './cache/local-cache.js';
 import { memoryCache } from './cache/memory/index.js';
 import type { SharedCache } from './cache/shared-cache.js';
 import { IdempotencyConfigurationError } from './errors/configuration.error.js';
@@ -80,7 +79,7 @@ describe('resolveReplayCache', () => {
     ['replayCache.memory', { memory: null }, /memoryCache\(\)/],
     ['replayCache.shared', { shared: SECRET }, /redisCache\(\)/],
     ['replayCache.shared', { shared: { ...shared, nodeOf: undefined } }, /memcachedCache\(\)/],
-    ['replayCache.shared', { shared: memory as LocalCache as unknown }, /redisCache\(\)/],
+    ['replayCache.shared', { shared: memory }, /redisCache\(\)/],
     ['replayCache.keys', { shared, keys: ['hunter2'] }, /32 random bytes/],
     ['replayCache.keys', { shared, keys: [] }, /1 to 16 keys/],
     ['replayCache.keys', { memory, keys: 'hunter2' }, /1 to 16 keys/],

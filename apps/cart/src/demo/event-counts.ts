@@ -21,12 +21,6 @@ export class EventCounts implements OnModuleInit {
 }
 
 function nameOf(event: IdempotencyEvent): string {
-  switch (event.type) {
-    case 'replayed':
-      return `replayed from ${event.source}`;
-    case 'rejected':
-      return `rejected with ${event.code}`;
-    default:
-      return event.type;
-  }
+  if (event.type === 'replayed') return `replayed from ${event.source}`;
+  return event.type === 'rejected' ? `rejected with ${event.code}` : event.type;
 }

@@ -96,18 +96,21 @@ export class NodeGuard {
 
   #probeAfter(delayMs: number, probe: () => Promise<unknown>): void {
     this.#probe = setTimeout(() => {
-      void this.#ask(probe).then(
-        () => {
-          if (!this.isOpen) return;
-          this.#failures = 0;
-          this.#probe = undefined;
-          this.parts.onChange(undefined);
-        },
-        () => {
-          if (this.isOpen) this.#probeAfter(Math.min(2 * delayMs, LAST_PROBE_MS), probe);
-        },
-      );
+      void this.#probeNow(delayMs, probe);
     }, delayMs);
     this.#probe.unref();
+  }
+
+  async #probeNow(delayMs: number, probe: () => Promise<unknown>): Promise<void> {
+    try {
+      await this.#ask(probe);
+    } catch {
+      if (this.isOpen) this.#probeAfter(Math.min(2 * delayMs, LAST_PROBE_MS), probe);
+      return;
+    }
+    if (!this.isOpen) return;
+    this.#failures = 0;
+    this.#probe = undefined;
+    this.parts.onChange(undefined);
   }
 }

@@ -161,7 +161,7 @@ describe('a replay cache', () => {
     const { expiresAtMs, raised } = outcome();
     const response = { status: 200, headers: {}, body: packet.subarray(0, 10) };
     execute(caches.of('a1', clock), { expiresAtMs, raised, response });
-    const held = (memory.set.mock.calls[0]?.[1] as KeptOutcome).response.body;
+    const held = (memory.set.mock.calls[0] as [string, KeptOutcome])[1].response.body;
     expect(held?.toString()).toBe('pppppppppp');
     expect(held?.buffer.byteLength).toBe(10);
     expect(memory.set.mock.calls[0]?.[2]).toBeGreaterThan(10);

@@ -92,10 +92,10 @@ function outcomeFoundIn(found: { readonly kind: string }): KeptOutcome | undefin
 }
 
 /** An outcome whose record's end the database has told; without that no copy of it may be kept. */
-function keptOf<T extends Omit<KeptOutcome, 'expiresAtMs'> & { readonly expiresAtMs?: number }>({
+function keptOf({
   expiresAtMs,
   raised,
   response,
-}: T): KeptOutcome | undefined {
+}: Omit<KeptOutcome, 'expiresAtMs'> & { readonly expiresAtMs?: number }): KeptOutcome | undefined {
   return expiresAtMs === undefined ? undefined : { expiresAtMs, raised, response };
 }

@@ -143,7 +143,7 @@ export class IdempotencyStore {
       const record = await this.found(session, keyHash, read?.rows[0], { askedAt, inTransaction: true });
       return { kind: 'not-locked', record };
     }
-    this.clock.observe((read?.rows[0] as ReadRow).database_now_ms, askedAt);
+    if (read) this.clock.observe((read.rows[0] as ReadRow).database_now_ms, askedAt);
     if (waitMs !== undefined) {
       const limit = (results[2] as PromiseFulfilledResult<QueryResult<{ previous: string }>>).value.rows[0];
       await session.query({ text: sql.UNLIMIT_WAIT, values: [limit?.previous] });
@@ -190,12 +190,12 @@ export class IdempotencyStore {
     const askedAt = performance.now();
     const result = await unlessUnreplicated(session, () => commit(session, before, sql.COMMIT, outcome));
     if (result.kind !== 'committed') return result;
-    return { kind: 'committed', ...this.keptUntil(result.answers.at(-2), askedAt) };
+    return { kind: 'committed', ...this.keptUntil(result.answers.at(-2) as QueryResult, askedAt) };
   }
 
   /** When the record of a statement's row expires; what the row says of the database's clock is taken note of. */
-  keptUntil(answer: QueryResult | undefined, askedAt: number): { readonly expiresAtMs: number } {
-    const { expires_at_ms: expiresAtMs, database_now_ms: now } = answer?.rows[0] as ReadRow;
+  keptUntil(answer: QueryResult, askedAt: number): { readonly expiresAtMs: number } {
+    const { expires_at_ms: expiresAtMs, database_now_ms: now } = answer.rows[0] as ReadRow;
     this.clock.observe(now, askedAt);
     return { expiresAtMs };
   }

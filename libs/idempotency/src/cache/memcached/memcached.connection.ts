@@ -62,12 +62,16 @@ export class MemcachedConnection {
     this.#socket.on('error', (error) => this.end(error));
     this.#socket.on('close', () => this.end(new Error('it closed the connection')));
     // The operating system accepts connections for a process that is frozen; only an answer shows that it runs.
-    this.#ask([Buffer.from('version\r\n')], /^VERSION /).then(
-      () => {
-        if (!this.#ended) this.events.ready();
-      },
-      () => undefined,
-    );
+    void this.#greet();
+  }
+
+  async #greet(): Promise<void> {
+    try {
+      await this.#ask([Buffer.from('version\r\n')], /^VERSION /);
+    } catch {
+      return;
+    }
+    if (!this.#ended) this.events.ready();
   }
 
   async get(key: string): Promise<Buffer | undefined> {
