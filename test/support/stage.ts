@@ -12,7 +12,13 @@ import {
   type Type,
 } from '@nestjs/common';
 import { InjectDataSource, InjectEntityManager, InjectRepository, TypeOrmModule } from '@nestjs/typeorm';
-import { type Attempt, CurrentAttempt, Idempotent, type IdempotentOptions } from 'nestjs-pg-idempotency';
+import {
+  type Attempt,
+  CurrentAttempt,
+  type IdempotencyModuleOptions,
+  Idempotent,
+  type IdempotentOptions,
+} from 'nestjs-pg-idempotency';
 import type { Pool, QueryResultRow } from 'pg';
 import { Column, DataSource, Entity, EntityManager, PrimaryGeneratedColumn, Repository } from 'typeorm';
 import { startApp, type TestApp, type TestAppOptions } from './app.js';
@@ -178,8 +184,8 @@ export interface StagedApp {
   records(key: string): Promise<RecordRow[]>;
   /** The one record of a key. */
   record(key: string): Promise<RecordRow>;
-  /** Another instance on the same database; it has no scripts. */
-  twin(): Promise<TestApp>;
+  /** Another instance on the same database, with other options of the module where they are given; it has no scripts. */
+  twin(idempotency?: IdempotencyModuleOptions): Promise<TestApp>;
   /** Waits until the pool has every connection back and none is left in a transaction. */
   quiet(): Promise<void>;
   close(): Promise<void>;
@@ -243,7 +249,8 @@ export async function openStage(options: StageOptions): Promise<StagedApp> {
       if (!first || found.length > 1) throw new Error(`${found.length} records of ${key}`);
       return first;
     },
-    twin: () => startApp(appOptions),
+    twin: (idempotency = {}) =>
+      startApp({ ...appOptions, idempotency: { ...appOptions.idempotency, ...idempotency } }),
     quiet: async () => {
       const { master: pool } = dataSource.driver as unknown as { master: Pool };
       await until('every connection back in the pool', async () => {

@@ -51,6 +51,7 @@ export type { RecordFilter, RecordPage } from './admin/record-filter.js';
 export type { RecordReference } from './admin/record-reference.js';
 export {
   AdminNotBoundError,
+  CopyNotErasedError,
   DecisionUnknownError,
   RecordInFlightError,
   RecordNotFoundError,

@@ -62,6 +62,17 @@ export class DecisionUnknownError extends Error {
   }
 }
 
+/** The record is erased from the tables; a copy of its answer may be left in the shared cache, and may still be replayed. */
+export class CopyNotErasedError extends Error {
+  override readonly name = 'CopyNotErasedError';
+  constructor(readonly keyHash: string) {
+    super(
+      `The record ${keyHash} is erased from the tables, but the shared cache did not confirm that its copy is gone: erase it ` +
+        'again when the cache answers, or flush the cache.',
+    );
+  }
+}
+
 /** It was not said in which of several databases. */
 export class AdminNotBoundError extends Error {
   override readonly name = 'AdminNotBoundError';

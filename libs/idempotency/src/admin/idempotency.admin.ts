@@ -6,6 +6,7 @@ import type { DecisionAction, RecordDetails } from '../store/record-details.js';
 import type { Session } from '../store/session.js';
 import { withSession } from '../store/with-session.js';
 import {
+  CopyNotErasedError,
   DecisionUnknownError,
   RecordInFlightError,
   RecordNotFoundError,
@@ -136,14 +137,29 @@ export class IdempotencyAdmin {
   /**
    * Takes what a client sent and got out of the tables. A final record leaves a tombstone, so that its effect is not repeated
    * until it expires: retries are answered 500 `IDEMPOTENCY_RESPONSE_NOT_STORED`. A released record is deleted. The trail
-   * keeps the hash of the key.
+   * keeps the hash of the key. With a replay cache its copies go too, those in the memory of other processes when their
+   * `maxAge` is over.
    *
    * @throws {RecordNotFoundError}
    * @throws {RecordInFlightError} when somebody is at it.
    * @throws {RecordStateError} when its outcome is unknown, and when it is released with something of it done.
    * @throws {DecisionUnknownError} when the answer to COMMIT was lost.
+   * @throws {CopyNotErasedError} when the tables are done, and the shared cache could not be told: erase it again.
    */
   async erase(record: RecordReference, by: Decision): Promise<void> {
+    const keyHash = this.#keyHash(record);
+    try {
+      await this.#eraseRecord(record, by);
+    } catch (error) {
+      // It may stand all the same.
+      if (error instanceof DecisionUnknownError) await this.#eraseCopies(keyHash);
+      throw error;
+    }
+    // Last: what was put into the cache before the tables were done is taken out, too.
+    if (!(await this.#eraseCopies(keyHash))) throw new CopyNotErasedError(keyHash.toString('hex'));
+  }
+
+  async #eraseRecord(record: RecordReference, by: Decision): Promise<void> {
     await this.#decide('erase', record, by, async ({ store, session, keyHash }, { state }) => {
       if (state !== 'released') return store.erase(session, keyHash);
       if (await store.remove(session, keyHash)) return;
@@ -151,6 +167,11 @@ export class IdempotencyAdmin {
       const choice = 'Something of it is done and journaled: complete it first.';
       throw new RecordStateError(keyHash.toString('hex'), 'erase', state, choice);
     });
+  }
+
+  async #eraseCopies(keyHash: Buffer): Promise<boolean> {
+    const store = await this.parts.store();
+    return store.copies?.erase(keyHash) ?? true;
   }
 
   async #decide(action: DecisionAction, record: RecordReference, by: Decision, write: Write): Promise<void> {

@@ -115,7 +115,7 @@ export async function openDatabase(
   return {
     engines,
     leaseEngine,
-    admin: new AdminStore(store),
+    admin: new AdminStore(store, cache),
     reaper: new ExpiredRecordReaper(store, { intervalMs, batch, acquireTimeoutMs, ...life }, emit),
     completer:
       settings.completer &&

@@ -33,6 +33,12 @@ export interface RecordQuery {
   readonly after: RecordPlace | undefined;
 }
 
+/** What is kept of answers outside the tables. */
+export interface AnswerCopies {
+  /** `false`: a copy may be left. */
+  erase(keyHash: Buffer): Promise<boolean>;
+}
+
 /** A record that is this transaction's to decide. */
 export interface LockedForDecision {
   readonly attempt: number;
@@ -57,7 +63,11 @@ export class AdminStore {
   readonly sql: AdminSql;
   readonly #bytes: BytesCodec;
 
-  constructor(readonly records: IdempotencyStore) {
+  constructor(
+    readonly records: IdempotencyStore,
+    /** `undefined`: there are none. */
+    readonly copies?: AnswerCopies,
+  ) {
     this.sql = adminSql(records.table);
     this.#bytes = new BytesCodec(records.sealing);
   }
