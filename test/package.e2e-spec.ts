@@ -155,19 +155,23 @@ describe('the package', () => {
     expect(decorator).toContain('Makes a route idempotent');
   });
 
-  it('is imported by its name, with what it exports, and by /testing and /memcached', () => {
-    const exported = run<{ core: string[]; testing: string[]; memcached: string[] }>(
+  it('is imported by its name, with what it exports, and by the entries that need no driver', () => {
+    const exported = run<Record<'core' | 'testing' | 'memcached', string[]>>(
       `import 'reflect-metadata';
        import * as core from '${manifest.name}';
        import * as testing from '${manifest.name}/testing';
        import * as memcached from '${manifest.name}/memcached';
-       const names = { core: Object.keys(core), testing: Object.keys(testing), memcached: Object.keys(memcached) };
-       console.log(JSON.stringify(names));`,
+       const entries = Object.entries({ core, testing, memcached });
+       console.log(JSON.stringify(Object.fromEntries(entries.map(([name, all]) => [name, Object.keys(all)]))));`,
     );
     expect(exported.core.toSorted()).toEqual(
       [
+        'AdminNotBoundError',
         'AttemptSettledError',
+        'CopyNotErasedError',
         'CurrentAttempt',
+        'DataSourceUnresolvedError',
+        'DatabaseNotPreparedError',
         'DecisionUnknownError',
         'IDEMPOTENCY_STATUS',
         'IdempotencyAdmin',
@@ -227,9 +231,7 @@ describe('the package', () => {
       '@nestjs/platform-express',
       '@nestjs/platform-fastify',
       'ioredis',
-      'redis',
-      'memcache',
-      'memjs',
+      'lru-cache',
     ].filter((name) => existsSync(join(consumer, 'node_modules', name)));
     expect(resolvable).toEqual([]);
     expect(
@@ -254,6 +256,22 @@ describe('the package', () => {
       ),
     );
     expect(exported).toEqual(['redisCache']);
+  });
+
+  it('is imported by /memory where lru-cache is installed, and says that it is missing where it is not', () => {
+    expect(
+      run<string>(
+        `console.log(JSON.stringify(await import('${manifest.name}/memory').catch(({ message }) => message)));`,
+      ),
+    ).toMatch(/Cannot find package 'lru-cache'/);
+    const exported = installFor('lru-cache', () =>
+      run<string[]>(
+        `import * as memory from '${manifest.name}/memory';
+         memory.memoryCache();
+         console.log(JSON.stringify(Object.keys(memory)));`,
+      ),
+    );
+    expect(exported).toEqual(['memoryCache']);
   });
 
   it('brings its command, which prints the schema', () => {
