@@ -114,8 +114,8 @@ describeWith(['redis-server'], `${PER_SECOND} duplicates a second of one key in 
         `another route ${meanwhile.p99.toFixed(1)} ms, ${beside.p99.toFixed(1)} ms beside as many requests without a ` +
         `key, ${alone.p99.toFixed(1)} ms alone`,
     );
-    // Each instance may ask ten times a second, with five statements, while no hint has come; and then it has.
-    expect(statements).toBeLessThan(INSTANCES * 50);
-    expect(meanwhile.p99).toBeLessThan(2 * beside.p99);
+    // Where no hint comes in time, each instance asks ten times a second, with five statements; where one does, never.
+    expect(statements).toBeLessThan(INSTANCES * 50 * seconds);
+    if (IS_MEASURED) expect(meanwhile.p99).toBeLessThan(2 * beside.p99);
   });
 });

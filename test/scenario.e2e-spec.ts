@@ -40,7 +40,8 @@ describeWith(['nginx', 'redis-server', 'memcached'], 'four instances behind ngin
         );
         expect(all).toBe(load.statuses[200]);
         expect(shared).toBeGreaterThan(0);
-        expect(spared).toBeGreaterThan(0.9);
+        // Those that come while the first runs may find the outcome in the table, before it is in the cache.
+        expect(spared).toBeGreaterThan(0.7);
         expect(events['cache-unavailable'] ?? 0).toBe(0);
         expect(events['cache-entry-refused'] ?? 0).toBe(0);
       } finally {

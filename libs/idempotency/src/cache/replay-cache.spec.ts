@@ -359,6 +359,16 @@ describe('a replay cache', () => {
       expect(await find(here.cache)).toBe('memory: paid');
     });
 
+    it('counts for less than an outcome that another process has shared meanwhile', async () => {
+      const { cache } = sharedCache();
+      const here = aProcess({ shared: cache, memory: true });
+      here.cache.beginLook(one)('in-flight');
+      expect(await find(here.cache)).toBe('in-flight');
+      aProcess({ shared: cache }).cache.begin(one, () => true)(outcome());
+      await pass(1);
+      expect(await find(here.cache)).toBe('shared: paid');
+    });
+
     it('has no such moments when hints are off', async () => {
       const here = aProcess({ memory: true, inFlightMs: undefined });
       here.cache.beginLook(one)('in-flight');

@@ -64,13 +64,15 @@ export class ReplayCache {
     const key = this.#keyOf(keyHash);
     const held = memory?.get(key);
     if (held && this.#counts(held, fingerprint)) return knownOf(held, 'memory');
-    if (inFlightMs !== undefined && this.#recent.has(key, fingerprint)) return { kind: 'in-flight' };
+    const wasInFlight = (): Known | undefined =>
+      inFlightMs !== undefined && this.#recent.has(key, fingerprint) ? { kind: 'in-flight' } : undefined;
     // Whoever does not know what time it is in the database cannot tell what counts there.
-    if (!shared || clock.latest() === undefined) return undefined;
+    if (!shared || clock.latest() === undefined) return wasInFlight();
     const erasures = this.#erasures;
     const entry = await this.#ask(key, keyHash);
     if (erasures !== this.#erasures) return undefined;
-    if (!entry || entry.kind === 'erased' || !this.#counts(entry, fingerprint)) return undefined;
+    // What this process was told itself comes last: an outcome that has come since is found where everybody looks.
+    if (!entry || entry.kind === 'erased' || !this.#counts(entry, fingerprint)) return wasInFlight();
     if (entry.kind === 'final') {
       this.#hold(key, entry);
       return knownOf(entry, 'shared');

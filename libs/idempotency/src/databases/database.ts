@@ -6,6 +6,7 @@ import { AbandonedRecordCompleter } from '../completer/abandoned-record.complete
 import { IdempotencyEngine } from '../engine/idempotency.engine.js';
 import { InFlightRegistry } from '../engine/in-flight.registry.js';
 import { LeaseEngine } from '../engine/lease.engine.js';
+import { Looks } from '../engine/looks.js';
 import { WaiterSlots } from '../engine/waiter-slots.js';
 import type { IdempotencyEvent } from '../events/idempotency-event.js';
 import { stepErrors } from '../http/step-error.js';
@@ -99,14 +100,14 @@ export async function openDatabase(
   const transactions = new IdempotencyEngine({
     ...common,
     store,
-    turns: { inFlight, waiters: new WaiterSlots(maxWaiters), cache },
+    turns: { inFlight, waiters: new WaiterSlots(maxWaiters), cache, looks: new Looks() },
   });
   const leaseEngine = new LeaseEngine({
     ...common,
     store: leases,
     errors: stepErrors,
     // Whoever waits in lease mode looks from time to time, and holds no connection in between.
-    turns: { inFlight, waiters: new WaiterSlots(LEASE_WAITERS), cache },
+    turns: { inFlight, waiters: new WaiterSlots(LEASE_WAITERS), cache, looks: new Looks() },
   });
   const engines = { transaction: transactions, lease: leaseEngine };
   const isOpen = (): boolean => dataSource.isInitialized && poolOf(dataSource) === pool;

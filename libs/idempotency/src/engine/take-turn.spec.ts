@@ -4,6 +4,7 @@ import type { AttemptIdentity } from '../store/identity.js';
 import type { StoredResponse } from '../store/record.js';
 import type { Answered } from './answered.js';
 import { InFlightRegistry } from './in-flight.registry.js';
+import { Looks } from './looks.js';
 import type { AttemptPolicy } from './policy.js';
 import { beginTurn, takeTurn, type Turns } from './take-turn.js';
 import { WaiterSlots } from './waiter-slots.js';
@@ -40,7 +41,12 @@ function turns(says: () => Known | undefined, slots = 2) {
     beginLook: () => (found: unknown) => void told.push(found),
     begin: () => (outcome: unknown) => void told.push(outcome),
   } as unknown as ReplayCache;
-  const parts: Turns = { inFlight: new InFlightRegistry(), waiters: new WaiterSlots(slots), cache };
+  const parts: Turns = {
+    inFlight: new InFlightRegistry(),
+    waiters: new WaiterSlots(slots),
+    cache,
+    looks: new Looks(),
+  };
   return { parts, told };
 }
 const hint = (): Known => ({ kind: 'in-flight' });
@@ -100,6 +106,57 @@ describe('takeTurn with a replay cache', () => {
     const failing = takeTurn(parts, identity, policy(), () => Promise.reject(new Error('ECONNREFUSED')));
     await expect(failing).rejects.toThrow('ECONNREFUSED');
     expect(told).toEqual([]);
+  });
+
+  it('asks the database once for duplicates that come together, and again for those that come later', async () => {
+    let known: Known | undefined;
+    const look = vi.fn(async () => {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      known = hint();
+      return inFlight;
+    });
+    const { parts } = turns(() => known);
+    const ask = (): Promise<unknown> => takeTurn(parts, identity, policy(), look);
+    const answers = await Promise.all(Array.from({ length: 30 }, ask));
+    expect(answers).toEqual(Array(30).fill(inFlight));
+    expect(look).toHaveBeenCalledTimes(1);
+    known = undefined;
+    await ask();
+    expect(look).toHaveBeenCalledTimes(2);
+  });
+
+  it('lets the next duplicate ask when the one before has got nothing, and never two own the record', async () => {
+    const { parts } = turns(() => undefined);
+    let asked = 0;
+    const look = vi.fn(async () => {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      return ++asked < 3 ? ({ kind: 'undecided' } as const) : owned;
+    });
+    const ask = async (): Promise<string> => {
+      const acquired = await takeTurn(parts, identity, policy(), look);
+      if (acquired.kind === 'owned') parts.inFlight.add(identity.keyHash, identity.fingerprint);
+      return acquired.kind;
+    };
+    const kinds = await Promise.all(Array.from({ length: 10 }, ask));
+    expect(kinds.toSorted()).toEqual([
+      ...Array<string>(7).fill('in-flight'),
+      'owned',
+      'undecided',
+      'undecided',
+    ]);
+    expect(look).toHaveBeenCalledTimes(3);
+  });
+
+  it('asks a database that is away once for those who come together, and for another payload by itself', async () => {
+    const { parts } = turns(() => undefined);
+    const look = vi.fn(async () => {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      throw new Error('ECONNREFUSED');
+    });
+    const other = { ...identity, fingerprint: Buffer.alloc(32, 9) };
+    const asking = [identity, identity, identity, other].map((one) => takeTurn(parts, one, policy(), look));
+    for (const { status } of await Promise.allSettled(asking)) expect(status).toBe('rejected');
+    expect(look).toHaveBeenCalledTimes(2);
   });
 
   it('waits for the outcome on a hint, with one question to the database for all duplicates', async () => {

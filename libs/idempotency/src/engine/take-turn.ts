@@ -3,6 +3,7 @@ import type { AttemptIdentity } from '../store/identity.js';
 import { type Answered, type ReplayedAnswer, replayOf } from './answered.js';
 import { Deadline } from './deadline.js';
 import type { InFlightRegistry, SharedOutcome } from './in-flight.registry.js';
+import type { Looks } from './looks.js';
 import type { AttemptPolicy } from './policy.js';
 import type { WaiterSlots } from './waiter-slots.js';
 
@@ -11,6 +12,7 @@ export interface Turns {
   readonly inFlight: InFlightRegistry;
   readonly waiters: WaiterSlots;
   readonly cache?: ReplayCache | undefined;
+  readonly looks: Looks;
 }
 
 /**
@@ -23,7 +25,7 @@ export interface Turns {
  * @throws what `look` throws.
  */
 export async function takeTurn<Owned extends { readonly kind: string }>(
-  { inFlight, waiters, cache }: Turns,
+  { inFlight, waiters, cache, looks }: Turns,
   identity: AttemptIdentity,
   policy: AttemptPolicy,
   look: (wait?: Deadline) => Promise<Owned | Answered>,
@@ -50,7 +52,14 @@ export async function takeTurn<Owned extends { readonly kind: string }>(
     }
     const known = await cache?.find(identity);
     if (known?.kind === 'final') return replayOf(known);
-    const acquired: Owned | Answered = known ?? (await lookAndKeep());
+    if (cache && !known) {
+      const asked = looks.underWay(identity);
+      if (asked) {
+        await asked;
+        continue;
+      }
+    }
+    const acquired: Owned | Answered = known ?? (await looks.run(identity, () => lookAndKeep()));
     if (!isInFlight(acquired) || !waiting || deadline.isOver) return acquired;
     if (inFlight.find(keyHash)) continue;
     const waited = await waiters.use(keyHash, deadline, () => lookAndKeep(deadline));
