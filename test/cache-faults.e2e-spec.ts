@@ -7,9 +7,12 @@ import {
 import { type Fleet, openFleet } from './support/fleet.js';
 import { describeLoad, expectOnceEach, type LoadResult, sendLoad } from './support/load.js';
 import { describeWith } from './support/servers.js';
+import { until } from './support/until.js';
 
 /** Requests of one load, of which there are two for each fault: one without a cache, and one with the faulty one. */
-const REQUESTS = Number(process.env['CACHE_FAULT_REQUESTS'] ?? 1_000);
+const REQUESTS = Number(process.env['CACHE_FAULT_REQUESTS'] ?? 500);
+/** Times count where the machine does nothing else: `npm run test:scale`. */
+const IS_MEASURED = process.env['CACHE_FAULT_REQUESTS'] !== undefined;
 const TIMEOUT_MS = 60_000 + REQUESTS * 60;
 
 /** Begins the fault; the returned function ends it. */
@@ -86,6 +89,14 @@ describeWith(['nginx', 'redis-server', 'memcached'], 'a cache of three nodes, on
     it.each(FAULTS)(
       'answers right, once each, and about as fast as without a cache, when it is %s',
       async (fault, begin) => {
+        await until(
+          'every instance asks every node again',
+          async () => {
+            const { 'cache-unavailable': away = 0, 'cache-available': back = 0 } = await fleet.events();
+            return away === back;
+          },
+          20_000,
+        );
         const without: LoadResult = await sendLoad(plain, REQUESTS);
         const before = await fleet.events();
         const end = begin(cache);
@@ -105,7 +116,7 @@ describeWith(['nginx', 'redis-server', 'memcached'], 'a cache of three nodes, on
             `${since('replayed from shared')} replays from the other nodes`,
         );
         expect(since('completed')).toBe(load.keys.length);
-        expect(load.p99).toBeLessThan(3 * without.p99);
+        if (IS_MEASURED) expect(load.p99).toBeLessThan(3 * without.p99);
         if (fault.includes('garbage')) expect(since('cache-entry-refused')).toBeGreaterThan(0);
         if (!/flushed|garbage/.test(fault)) expect(since('cache-unavailable')).toBeGreaterThan(0);
       },
