@@ -252,6 +252,24 @@ describe.each(PLATFORMS)('the cart API on %s', (platform) => {
     }
   });
 
+  it('says 503 as soon as it shuts down, while what is in flight comes to its end', async () => {
+    const other = await start();
+    const at = await other.getUrl();
+    const user = randomUUID();
+    const adding = add(user, { itemId: 'book', quantity: 2 }, { headers: { 'x-demo-delay-ms': '1000' }, at });
+    await until('it is in flight', async () => {
+      const idle = await database.rows(
+        `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`,
+      );
+      return idle.length > 0;
+    });
+    const closing = other.close();
+    const health = await send(`${at}/health`, { method: 'GET' });
+    const [answer] = await Promise.all([adding, closing]);
+    expect(await rowsOf(user)).toEqual([{ item_id: 'book', quantity: 2 }]);
+    expect([health.status, answer.status]).toEqual([503, 201]);
+  });
+
   it('describes itself: the page, and the key with its answers in the OpenAPI document', async () => {
     expect((await get('/docs')).text).toContain('swagger-ui');
     const document = (await get('/docs-json')).json<{

@@ -10,7 +10,7 @@ import {
 } from './database/embedded-postgres.js';
 import { ensurePortFree, ensureReachable, listenFailure } from './preflight.js';
 import { replayCacheOf } from './replay-cache/replay-cache.js';
-import { countRequests, drain, onStopSignal } from './shutdown.js';
+import { countRequests, drain, DRAIN_MS, onStopSignal } from './shutdown.js';
 
 /** What is up, and has to come down again in the reverse order. */
 const up: { postgres?: EmbeddedPostgres; app?: INestApplication; requests?: () => number } = {};
@@ -45,6 +45,7 @@ async function start(): Promise<void> {
     idempotency: {
       onInFlight: config.onInFlight,
       leaseTtl: config.leaseTtl,
+      drainTimeout: DRAIN_MS,
       completer: config.completeAfter !== undefined && { after: config.completeAfter },
       ...(replayCache ? { replayCache } : {}),
     },

@@ -1,8 +1,10 @@
 import type { Server } from 'node:http';
 import type { INestApplication } from '@nestjs/common';
 
-/** How long requests in flight may take to finish. */
-const DRAIN_MS = 7_000;
+/** How long requests with a key that are in flight may take to finish. */
+export const DRAIN_MS = 6_000;
+/** How long all requests may. */
+const CUT_MS = 7_000;
 /** How long closing may take after the last connection was cut. */
 const CLOSE_MS = 1_500;
 
@@ -32,7 +34,7 @@ export function countRequests(server: Server): () => number {
 }
 
 /**
- * Stops accepting, lets requests finish, and closes the app, within about {@link DRAIN_MS} + {@link CLOSE_MS}.
+ * Stops accepting, lets requests finish, and closes the app, within about {@link CUT_MS} + {@link CLOSE_MS}.
  *
  * @param requests how many requests are in flight
  */
@@ -46,7 +48,7 @@ export async function drain(app: INestApplication, requests: () => number): Prom
     else server.closeIdleConnections();
   }, 50);
   try {
-    if (await within(closed, DRAIN_MS)) return;
+    if (await within(closed, CUT_MS)) return;
     server.closeAllConnections();
     await within(closed, CLOSE_MS);
   } finally {

@@ -103,8 +103,22 @@ export class IdempotencyModule
     databases.start();
   }
 
+  /** While the server still answers, so that requests can be told to go elsewhere. */
   async beforeApplicationShutdown(): Promise<void> {
-    await this.runtime.databases.stop();
+    const { databases, drain, settings } = this.runtime;
+    const timeoutMs = settings.drainTimeoutMs;
+    if (drain.size > 0) {
+      this.#logger.log(
+        `Shutting down: ${drain.size} requests with a key are in flight, at most ${timeoutMs} ms`,
+      );
+    }
+    const [left] = await Promise.all([drain.drain(timeoutMs), databases.stop()]);
+    if (left > 0) {
+      this.#logger.warn(
+        `${left} requests with a key still run after drainTimeout (${timeoutMs} ms) and are not waited for: what they do not ` +
+          'commit is rolled back, and a lease runs out',
+      );
+    }
   }
 
   /** After the server has closed: what still runs then is not waited for, and loses its lease. */

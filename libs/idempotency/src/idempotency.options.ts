@@ -306,6 +306,16 @@ export interface IdempotencyModuleOptions extends IdempotentOptions {
   acquireTimeout?: Duration;
 
   /**
+   * How long a shutdown waits for handlers that run when it begins; `0` does not wait. From its beginning requests with a key are
+   * answered 503 `IDEMPOTENCY_SHUTTING_DOWN` and run nothing, those too that wait for another attempt, so that they are repeated
+   * on another instance. What still runs when the time is over is left to the rest of the shutdown: a transaction is rolled
+   * back when its connection closes, a lease runs out. Shorter than what the platform gives a process between SIGTERM and SIGKILL.
+   * Begins with `app.close()`, and with SIGTERM where the application has called `app.enableShutdownHooks()`.
+   * @default '10s'
+   */
+  drainTimeout?: Duration;
+
+  /**
    * How many connections of the pool may be spent on waiting for attempts in other processes
    * (`onInFlight: 'wait'`); further duplicates queue for one of them within their `waitTimeout`.
    * Duplicates in the same process need none, and in lease mode nobody holds a connection while waiting.

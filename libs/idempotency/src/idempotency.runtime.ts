@@ -1,3 +1,4 @@
+import type { Drain } from './engine/drain.js';
 import type { Engine } from './engine/outcomes.js';
 import type { AttemptMode } from './idempotency.options.js';
 import type { IdempotencyEvents } from './events/idempotency-events.js';
@@ -32,6 +33,7 @@ export interface RecordDatabases {
 /** What the interceptor works with, put together once at start. */
 export interface IdempotencyRuntime {
   readonly databases: RecordDatabases;
+  readonly drain: Drain;
   readonly routes: RouteRegistry;
   readonly identities: RequestIdentityReader;
   readonly events: IdempotencyEvents;

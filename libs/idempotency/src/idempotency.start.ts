@@ -6,6 +6,7 @@ import type { SharedParts } from './databases/database.js';
 import type { Databases } from './databases/databases.js';
 import { OneDatabase } from './databases/one-database.js';
 import { TenantDatabases } from './databases/tenant-databases.js';
+import { Drain } from './engine/drain.js';
 import { EventLog } from './events/event-log.js';
 import type { IdempotencyEvent } from './events/idempotency-event.js';
 import { IdempotencyEvents } from './events/idempotency-events.js';
@@ -102,6 +103,7 @@ export const runtimeProvider: FactoryProvider<StartedRuntime> = {
         emit,
       }),
       caches,
+      drain: new Drain(),
       routes,
       identities,
       events,

@@ -48,6 +48,7 @@ export interface ModuleSettings {
   readonly reapIntervalMs: number | undefined;
   readonly reapBatch: number;
   readonly acquireTimeoutMs: number;
+  readonly drainTimeoutMs: number;
   readonly maxWaiters: number | undefined;
   /** `undefined`: off. */
   readonly completer: CompleterSettings | undefined;
@@ -196,6 +197,10 @@ export function resolveModule(options: IdempotencyModuleOptions): ModuleSettings
       min: 1,
       max: MAX_TIMER_MS / 4,
     }),
+    drainTimeoutMs: milliseconds('drainTimeout', options.drainTimeout ?? '10s', {
+      min: 0,
+      max: MAX_TIMER_MS / 2,
+    }),
     maxWaiters:
       maxWaiters === undefined ? undefined : integer('maxWaiters', maxWaiters, { min: 0, max: 10_000 }),
     completer: resolveCompleter(options.completer ?? false),
@@ -219,6 +224,7 @@ const MODULE_OPTIONS: readonly string[] = [
   'reapInterval',
   'reapBatch',
   'acquireTimeout',
+  'drainTimeout',
   'maxWaiters',
   'completer',
   'encryptionKeys',

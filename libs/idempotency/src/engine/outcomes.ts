@@ -24,7 +24,9 @@ export type RejectionReason =
   | 'attempts-exhausted'
   | 'undecided'
   | 'record-unreadable'
-  | 'store-unavailable';
+  | 'store-unavailable'
+  /** The application is shutting down, and nothing has begun. */
+  | 'shutting-down';
 
 /** Why an attempt has no answer of its own, although it began. */
 export type FailureReason =

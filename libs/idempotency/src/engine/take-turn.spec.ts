@@ -118,7 +118,7 @@ describe('takeTurn with a replay cache', () => {
     const { parts } = turns(() => known);
     const ask = (): Promise<unknown> => takeTurn(parts, identity, policy(), look);
     const answers = await Promise.all(Array.from({ length: 30 }, ask));
-    expect(answers).toEqual(Array(30).fill(inFlight));
+    expect(answers).toEqual(answers.map(() => inFlight));
     expect(look).toHaveBeenCalledTimes(1);
     known = undefined;
     await ask();

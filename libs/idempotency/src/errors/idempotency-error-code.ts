@@ -26,6 +26,8 @@ export const IDEMPOTENCY_STATUS = {
   IDEMPOTENCY_TRANSACTION_CONFLICT: 503,
   /** The answer to COMMIT was lost and the record could not be read yet: retry, it will be found out. */
   IDEMPOTENCY_OUTCOME_UNKNOWN: 503,
+  /** The instance is shutting down and takes no new work. Nothing ran: another instance can run it at once. */
+  IDEMPOTENCY_SHUTTING_DOWN: 503,
   /** The database cannot be reached or refuses. Nothing ran. */
   IDEMPOTENCY_STORE_UNAVAILABLE: 503,
 } as const;

@@ -16,6 +16,7 @@ const TITLES: Readonly<Record<IdempotencyErrorCode, string>> = {
   IDEMPOTENCY_ATTEMPT_LOST: 'The attempt was lost and had no effect',
   IDEMPOTENCY_TRANSACTION_CONFLICT: 'The attempt was rolled back by a conflict',
   IDEMPOTENCY_OUTCOME_UNKNOWN: 'The outcome is not known yet',
+  IDEMPOTENCY_SHUTTING_DOWN: 'The instance is shutting down',
   IDEMPOTENCY_STORE_UNAVAILABLE: 'The idempotency store is not available',
 };
 

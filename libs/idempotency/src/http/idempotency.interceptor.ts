@@ -39,6 +39,12 @@ type Result =
   | { readonly kind: 'reply'; readonly reply: CapturedReply }
   | { readonly kind: 'error'; readonly error: unknown };
 
+/** What the engine says, and what its answer is made of where this request's handler has run. */
+interface Ended {
+  readonly outcome: EngineOutcome;
+  readonly result: Result | undefined;
+}
+
 /**
  * HTTP in, engine, HTTP out. It is the outermost interceptor: guards have run, so that what they refuse leaves no
  * record, and what it stores is what the other interceptors and serializers made of the handler's result.
@@ -62,8 +68,11 @@ export class IdempotencyInterceptor implements NestInterceptor {
     if (request.method !== 'POST' && request.method !== 'PATCH') return next.handle();
 
     const completed = completionOf(request);
-    // The function is not asked again: what it reads may not be on a request that was put together from a record.
-    if (completed) return of(await this.#answer(completed.database, completed, route, { response, next }));
+    if (completed) {
+      // The function is not asked again: what it reads may not be on a request that was put together from a record.
+      const ended = await this.#run(completed.database, completed, route, { response, next });
+      return of(this.#respond(ended, completed.identity, route, response));
+    }
     const reading = this.runtime.identities.read(request, route, this.runtime.settings.namespace);
     switch (reading.kind) {
       case 'unprotected':
@@ -73,8 +82,16 @@ export class IdempotencyInterceptor implements NestInterceptor {
       case 'identity': {
         const { identity } = reading;
         const stored = this.#storedOf(request, route);
-        const database = await this.#databaseOf(request, identity, route);
-        return of(await this.#answer(database, { identity, stored }, route, { response, next }));
+        const drained = await this.runtime.drain.run(async (begin) => {
+          const database = await this.#databaseOf(request, identity, route);
+          return this.#run(database, { identity, stored }, route, { response, next, begin });
+        });
+        if (drained.kind === 'turned-away') {
+          // Whoever keeps the connection would only be turned away again.
+          setHeader(response, 'Connection', 'close');
+          throw this.#refusal('shutting-down', undefined, identity, route);
+        }
+        return of(this.#respond(drained.value, identity, route, response));
       }
     }
   }
@@ -111,22 +128,24 @@ export class IdempotencyInterceptor implements NestInterceptor {
     return encodeRequest(request, name, completer.requestHeaders);
   }
 
-  async #answer(
+  /** Has the engine run the handler, or answer without it. */
+  async #run(
     database: RecordDatabase,
     engineRequest: EngineRequest,
     route: ProtectedRoute,
-    http: { response: PlatformResponse; next: CallHandler },
-  ): Promise<unknown> {
+    http: { response: PlatformResponse; next: CallHandler; begin?: () => void },
+  ): Promise<Ended> {
     let result: Result | undefined;
     // What the answer is captured from: not from a response that somebody else's answer was put on.
     const exchange = { ...http };
     const engine = database.engines[route.policy.mode];
     const outcome = await engine.run(engineRequest, route.policy, async (attempt) => {
+      http.begin?.();
       result = await this.#execute(route, exchange);
       return this.#judge(route, attempt, result, exchange.response);
     });
     if (!result && outcome.kind === 'failed') exchange.response = lateResponse(http.response);
-    return this.#respond(outcome, engineRequest.identity, route, http.response, result);
+    return { outcome, result };
   }
 
   /** Runs pipes, inner interceptors and the handler; never rejects. */
@@ -182,11 +201,10 @@ export class IdempotencyInterceptor implements NestInterceptor {
   }
 
   #respond(
-    outcome: EngineOutcome,
+    { outcome, result }: Ended,
     identity: AttemptIdentity,
     route: ProtectedRoute,
     response: PlatformResponse,
-    result: Result | undefined,
   ): unknown {
     switch (outcome.kind) {
       case 'executed':
@@ -219,7 +237,7 @@ export class IdempotencyInterceptor implements NestInterceptor {
     route: ProtectedRoute,
   ): IdempotencyProblem {
     const { code, detail, retry } = REJECTIONS[reason];
-    if (IDEMPOTENCY_STATUS[code] >= 500)
+    if (IDEMPOTENCY_STATUS[code] >= 500 && reason !== 'shutting-down')
       this.#logger.warn(`${nameOf(identity)}: ${code}: ${reasonOf(cause)}`);
     return this.#problem(route, code, detail, identity, { retry, cause });
   }

@@ -52,6 +52,11 @@ export const REJECTIONS: Readonly<Record<RejectionReason | FailureReason, Reject
     detail: 'The request could not be recorded and was not run. Retry later with the same key.',
     retry: true,
   },
+  'shutting-down': {
+    code: 'IDEMPOTENCY_SHUTTING_DOWN',
+    detail: 'This instance is shutting down and has not run the request. Retry with the same key.',
+    retry: true,
+  },
   'attempt-lost': {
     code: 'IDEMPOTENCY_ATTEMPT_LOST',
     detail: 'The attempt was interrupted and had no effect. Retry later with the same key.',
