@@ -16,7 +16,7 @@ const IS_MEASURED = process.env['CACHE_FAULT_REQUESTS'] !== undefined;
 const TIMEOUT_MS = 60_000 + REQUESTS * 60;
 
 /** Begins the fault; the returned function ends it. */
-type Fault = (cache: FaultyCache) => () => void | Promise<void>;
+type Fault = (cache: FaultyCache) => (() => void | Promise<void>) | Promise<() => void>;
 
 /** Does it again and again, as often as the load leaves time for. */
 function again(everyMs: number, work: () => Promise<unknown>): () => Promise<void> {
@@ -52,12 +52,18 @@ const FAULTS: readonly (readonly [string, Fault])[] = [
   ],
   [
     'stopped by SIGSTOP',
-    ({ first }) => {
-      first.pause();
+    async ({ first }) => {
+      await first.pause();
       return () => first.resume();
     },
   ],
-  ['killed', ({ first }) => (void first.kill(), () => undefined)],
+  [
+    'killed',
+    async ({ first }) => {
+      await first.kill();
+      return () => undefined;
+    },
+  ],
 ];
 
 const CACHES = [
@@ -99,7 +105,7 @@ describeWith(['nginx', 'redis-server', 'memcached'], 'a cache of three nodes, on
         );
         const without: LoadResult = await sendLoad(plain, REQUESTS);
         const before = await fleet.events();
-        const end = begin(cache);
+        const end = await begin(cache);
         let load: LoadResult;
         try {
           load = await sendLoad(fleet, REQUESTS);

@@ -82,7 +82,7 @@ describeWith(['memcached'], 'Faults of Memcached', () => {
     const key2 = keyOn(cache, nodeAt(other));
     await works(cache, key);
     await works(cache, key2);
-    frozen.pause();
+    await frozen.pause();
     onTestFinished(() => frozen.resume());
 
     const begun = performance.now();
@@ -116,7 +116,7 @@ describeWith(['memcached'], 'Faults of Memcached', () => {
     onTestFinished(() => server.stop());
     const cache = opened({ nodes: [nodeAt(server)], timeout: '1s' });
     await works(cache, 'k');
-    server.pause();
+    await server.pause();
     const value = Buffer.alloc(1_000_000);
     const reasons = await Promise.all(
       Array.from({ length: 100 }, (_, index) =>
@@ -248,7 +248,7 @@ describeWith(['memcached'], 'Faults of Memcached', () => {
     cache.start();
     const keys = nodes.map((node) => keyOn(cache, nodeAt(node)));
     for (const key of keys) await works(cache, key);
-    (nodes[0] as MemcachedServer).pause();
+    await (nodes[0] as MemcachedServer).pause();
     const underWay = Promise.allSettled(keys.map((key) => cache.get(key)));
     const begun = performance.now();
     await cache.close();

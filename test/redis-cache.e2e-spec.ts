@@ -65,7 +65,7 @@ describeWith(['redis-server'], 'a cache in one Redis', () => {
     await answers(cache);
     const key = fresh();
     await write(cache, key, 'before');
-    server.pause();
+    await server.pause();
     onTestFinished(() => server.resume());
 
     // A steady stream of questions, as an application asks them.
@@ -131,7 +131,7 @@ describeWith(['redis-server'], 'a cache in one Redis', () => {
     await answers(cache);
     const key = fresh();
     await write(cache, key, 'before');
-    server.pause();
+    await server.pause();
     const underWay = Array.from({ length: 20 }, () => settled(write(cache, fresh(), 'x')));
     const begun = performance.now();
     await server.kill();
@@ -259,7 +259,7 @@ describeWith(['redis-server'], 'closing a cache in Redis', () => {
     const server = await start();
     const cache = open({ url: server.url, commandTimeout: '60s' });
     await answers(cache);
-    server.pause();
+    await server.pause();
     const underWay = Array.from({ length: 50 }, () => settled(cache.get(fresh())));
     expect(await closing(cache, underWay)).toBeLessThan(200);
     expect(new Set(await Promise.all(underWay))).toEqual(new Set(['rejected']));

@@ -238,7 +238,7 @@ describeWith(['redis-server'], 'a cache in a Redis Cluster', () => {
       ...optionsOf(cluster),
       commandTimeout: '60s',
     });
-    for (const node of nodes) node.pause();
+    await Promise.all(nodes.map((node) => node.pause()));
     const underWay = Array.from({ length: 50 }, () => settled(cache.get(fresh())));
     expect(await closing(cache, underWay)).toBeLessThan(500);
     expect(new Set(await Promise.all(underWay))).toEqual(new Set(['rejected']));
@@ -250,9 +250,9 @@ describeWith(['redis-server'], 'a cache in a Redis Cluster', () => {
     'lets the process end, closed when it is %s',
     async (state) => {
       if (state === 'away') for (const node of nodes) await node.kill();
-      const { code, tookMs } = await exitAfter(optionsOf(cluster), state, () => {
-        for (const node of nodes) node.pause();
-      });
+      const { code, tookMs } = await exitAfter(optionsOf(cluster), state, () =>
+        Promise.all(nodes.map((node) => node.pause())),
+      );
       expect(code).toBe(0);
       expect(tookMs).toBeLessThan(1_500);
     },

@@ -87,7 +87,7 @@ describeWith(['redis-server', 'redis-sentinel'], 'a cache in a Redis with Sentin
     const cache = await open(group);
     const [first, second, third] = group.sentinels as [LocalServer, LocalServer, LocalServer];
     await first.kill();
-    second.pause();
+    await second.pause();
     await answers(await open(group));
     await third.kill();
     // Who is connected stays so.
@@ -108,9 +108,9 @@ describeWith(['redis-server', 'redis-sentinel'], 'a cache in a Redis with Sentin
       const group = await start({ sentinels: 1 });
       const servers = [group.master, group.replica, ...group.sentinels];
       if (state === 'away') for (const server of servers) await server.kill();
-      const { code, tookMs } = await exitAfter(optionsFor(group), state, () => {
-        for (const server of servers) server.pause();
-      });
+      const { code, tookMs } = await exitAfter(optionsFor(group), state, () =>
+        Promise.all(servers.map((server) => server.pause())),
+      );
       expect(code).toBe(0);
       // ioredis lets go of a Sentinel that refused it after 2 s, and of one that does not answer after `commandTimeout`.
       expect(tookMs).toBeLessThan(3_000);

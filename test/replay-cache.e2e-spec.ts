@@ -278,7 +278,7 @@ describeWith(['redis-server'], 'a replay cache', () => {
       const label = play(writes);
       await ask(here, 'tx', label);
       await shared(1);
-      redis.pause();
+      await redis.pause();
       try {
         await expect(admin().erase({ key: label }, by)).rejects.toThrow(CopyNotErasedError);
       } finally {

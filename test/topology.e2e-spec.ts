@@ -29,7 +29,7 @@ describeWith(['redis-server'], 'a Redis of a test', () => {
     const redis = await startRedis();
     onTestFinished(() => redis.stop());
     expect(await askLine(redis.port, 'PING')).toBe('+PONG\r\n');
-    redis.pause();
+    await redis.pause();
     expect(await askLine(redis.port, 'PING', 100)).toBe('');
     redis.resume();
     expect(await askLine(redis.port, 'PING')).toBe('+PONG\r\n');
@@ -47,7 +47,7 @@ describeWith(['redis-server'], 'a Redis of a test', () => {
 
   it('leaves no process and no folder when it is stopped, frozen or not', async () => {
     const redis = await startRedis();
-    redis.pause();
+    await redis.pause();
     await redis.stop();
     expect(redis.isRunning()).toBe(false);
     expect(existsSync(redis.folder)).toBe(false);

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,8 +16,8 @@ export interface LocalServer {
   output(): string;
   isRunning(): boolean;
   signal(signal: NodeJS.Signals): void;
-  /** Freezes it: it accepts connections and answers nothing. */
-  pause(): void;
+  /** Freezes it: it accepts connections and answers nothing. Resolves when none of its threads runs any more. */
+  pause(): Promise<void>;
   resume(): void;
   /** Kills it, frozen or not. Its port and its folder are kept for {@link restart}. */
   kill(): Promise<void>;
@@ -94,7 +94,10 @@ async function startIn(folder: string, ports: number[], path: string, recipe: Re
     output: () => server.output(),
     isRunning: () => server.isRunning(),
     signal: (signal) => server.signal(signal),
-    pause: () => server.signal('SIGSTOP'),
+    pause: async () => {
+      server.signal('SIGSTOP');
+      await until(`${recipe.program} is frozen`, () => isFrozen(server.pid));
+    },
     resume: () => server.signal('SIGCONT'),
     kill: () => server.end('SIGKILL'),
     restart: async () => {
@@ -106,6 +109,15 @@ async function startIn(folder: string, ports: number[], path: string, recipe: Re
       rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** Whether every thread has taken the signal: that of Linux is sent to the process, and reaches them one by one. */
+function isFrozen(pid: number): boolean {
+  const tasks = `/proc/${pid}/task`;
+  return readdirSync(tasks).every((thread) => {
+    const stat = readFileSync(join(tasks, thread, 'stat'), 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2).startsWith('T');
+  });
 }
 
 /** Sends a line to a server of a text protocol, and resolves with the beginning of its answer; `''` when there is none. */

@@ -37,7 +37,7 @@ const SCRIPT = `
 export async function exitAfter(
   options: RedisCacheOptions,
   state: 'frozen' | 'up' | 'away' | 'unused',
-  freeze: () => void,
+  freeze: () => Promise<unknown>,
 ): Promise<{ code: number | null; tookMs: number }> {
   const child = spawn(process.execPath, ['--input-type=module', '--eval', SCRIPT], {
     cwd: ROOT,
@@ -48,7 +48,7 @@ export async function exitAfter(
     let output = '';
     child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
     await once(child, 'message');
-    if (state === 'frozen') freeze();
+    if (state === 'frozen') await freeze();
     const ended = once(child, 'close', { signal: AbortSignal.timeout(20_000) });
     child.send('close');
     const [code] = (await ended) as [number | null];
