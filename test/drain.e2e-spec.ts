@@ -168,30 +168,43 @@ describe.each(PLATFORMS)('an application that shuts down, on %s', (platform) => 
     expect(await app.effects(label)).toBe(1);
   });
 
-  it('turns away at once who waits for an attempt of another one, and runs nothing when that ends', async () => {
-    const app = await open({ platform });
-    const twin = await app.twin();
-    try {
-      const { label, entered, gate } = slow(app);
-      twin.app.get(Stage).play(label, ({ write }) => write());
-      const first = app.postTo('wait', label);
-      await entered.promise;
-      const waiting = sendTo(twin, 'wait', label);
-      await until('it waits in the database', async () => {
-        const rows = await app.rows(
-          `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
-        );
-        return rows.length > 0;
-      });
-      const closing = twin.close();
-      expect(refused(await waiting)).toEqual(SHUTTING_DOWN);
-      gate.resolve();
-      expect((await first).status).toBe(201);
-      await closing;
-      expect(await app.effects(label)).toBe(1);
-      expect(twin.app.get(Stage).runs(label)).toBe(0);
-    } finally {
-      await twin.close();
-    }
-  });
+  it.each([
+    ['comes to an outcome', 201],
+    ['fails, so that the key is free', 500],
+  ])(
+    'turns away at once who waits for an attempt of another instance, and runs nothing when that %s',
+    async (_, status) => {
+      const app = await open({ platform });
+      const twin = await app.twin();
+      try {
+        const [entered, gate] = [deferred(), deferred()];
+        const label = app.play(async ({ write }: Scene) => {
+          await write();
+          entered.resolve();
+          await gate.promise;
+          if (status === 500) throw new Error('out of order');
+        });
+        twin.app.get(Stage).play(label, ({ write }) => write());
+        const first = app.postTo('wait', label);
+        await entered.promise;
+        const waiting = sendTo(twin, 'wait', label);
+        await until('it waits in the database', async () => {
+          const rows = await app.rows(
+            `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+          );
+          return rows.length > 0;
+        });
+        const closing = twin.close();
+        expect(refused(await waiting)).toEqual(SHUTTING_DOWN);
+        gate.resolve();
+        const answer = await first;
+        await closing;
+        expect(await app.effects(label)).toBe(status === 201 ? 1 : 0);
+        expect(twin.app.get(Stage).runs(label)).toBe(0);
+        expect(answer.status).toBe(status);
+      } finally {
+        await twin.close();
+      }
+    },
+  );
 });
