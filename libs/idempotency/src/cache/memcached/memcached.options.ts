@@ -13,14 +13,19 @@ export interface MemcachedCacheOptions {
   /**
    * How long an answer may take. A node that takes longer is disconnected, and everything that was asked of it rejects. Too
    * short: a full network costs connections. Too long: a node that hangs is noticed late; callers wait for
-   * `replayCache.timeout` at most all the same. @default '1s'
+   * `replayCache.timeout` at most all the same.
+   * @default '1s'
    */
   readonly timeout?: Duration;
-  /** How many questions to one node may be without an answer; a further one rejects at once. @default 1000 */
+  /**
+   * How many questions to one node may be without an answer; a further one rejects at once.
+   * @default 1000
+   */
   readonly maxPending?: number;
   /**
    * What the servers were started with as `-I`, in bytes. Of an item, 187 bytes at most are its key and its header; larger
-   * values are not cached. @default 1048576
+   * values are not cached.
+   * @default 1048576
    */
   readonly maxItemBytes?: number;
 }
