@@ -1,4 +1,5 @@
 import type { Session } from './session.js';
+import { sqlStateOf } from './sql-state.js';
 import { quoteTable, stepsTable } from './table-name.js';
 
 const SERVER_FACTS = `
@@ -18,6 +19,15 @@ SELECT current_setting('server_version_num')::int AS version,
                 OR oid IN (SELECT relid FROM pg_partition_tree(to_regclass($1::text)))
                 OR oid IN (SELECT relid FROM pg_partition_tree(to_regclass($2::text))))
          ORDER BY oid LIMIT 1) AS unlogged`;
+
+/** Asked first and alone: another engine may not know what else is asked. Without what it was built for and by. */
+const ENGINE = `SELECT substring(version() FROM '^(.*?)(?: \\(| on |$)') AS engine`;
+/** They speak PostgreSQL's protocol, and have no `xmax`. */
+const OTHER_ENGINES = /CockroachDB|-YB-/;
+/** What LOCK reads of a row. No record has an empty hash. */
+const rowHeader = (table: string): string => `SELECT xmin, xmax FROM ${table} WHERE key_hash = ''`;
+/** There is no such column, or the engine does not support it. */
+const NO_ROW_HEADER: readonly (string | undefined)[] = ['42703', '0A000'];
 
 interface ServerRow {
   readonly [column: string]: unknown;
@@ -48,6 +58,14 @@ export interface ServerFacts {
 /** Looks at the server, at the table of that name and at its journal. */
 export async function checkServer(session: Session, name: string): Promise<ServerFacts> {
   const [table, steps] = [quoteTable(name), quoteTable(stepsTable(name))] as const;
+  const [{ engine } = { engine: '' }] = (await session.query<{ engine: string }>({ text: ENGINE })).rows;
+  const foreign = (found: string): ServerFacts['unusable'] => ({
+    found,
+    fix: 'Use PostgreSQL, and a table, partitioned or not: an abandoned record is told by its xmax.',
+  });
+  if (OTHER_ENGINES.test(engine)) {
+    return { version: 0, missingTable: undefined, unusable: foreign(engine), warnings: [] };
+  }
   const { rows } = await session.query<ServerRow>({ text: SERVER_FACTS, values: [table, steps] });
   const row = rows[0] as ServerRow;
   const warnings: string[] = [];
@@ -69,7 +87,14 @@ export async function checkServer(session: Session, name: string): Promise<Serve
   if (row.read_only === 'on')
     warnings.push('default_transaction_read_only is on: every keyed request is answered 503');
   const missingTable = row.keys_missing ? table : row.steps_missing ? steps : undefined;
-  return { version: row.version, missingTable, unusable: unusableBy(row), warnings };
+  let unusable = unusableBy(row);
+  if (!unusable && missingTable === undefined) {
+    await session.query({ text: rowHeader(table) }).catch((error: unknown) => {
+      if (!NO_ROW_HEADER.includes(sqlStateOf(error))) throw error;
+      unusable = foreign(`rows without xmin and xmax, of ${engine}`);
+    });
+  }
+  return { version: row.version, missingTable, unusable, warnings };
 }
 
 function unusableBy({ version, standby, unlogged }: ServerRow): ServerFacts['unusable'] {
