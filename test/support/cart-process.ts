@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Failpoint } from 'nestjs-pg-idempotency/testing';
 import { until } from './until.js';
@@ -20,13 +21,15 @@ export interface CartProcess {
   reached(): Promise<void>;
   isRunning(): boolean;
   signal(signal: NodeJS.Signals): void;
-  /** Sends a signal and waits for the end of the process. */
-  end(signal?: NodeJS.Signals): Promise<void>;
+  /** Sends a signal and waits for the end of the process; answers the code it exited with, `null` when the signal ended it. */
+  end(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
 export interface CartProcessOptions {
   readonly databaseUrl: string;
   readonly env?: Record<string, string>;
+  /** Another version's `main.js`, as `unpackCart` gives it. @default that of this build */
+  readonly main?: string | undefined;
   /** Where the process stops. */
   readonly stopAt?: StopAt | undefined;
   /**
@@ -39,10 +42,11 @@ export interface CartProcessOptions {
 export async function startCart({
   databaseUrl,
   env = {},
+  main = MAIN,
   stopAt,
   stopUntil = 'never',
 }: CartProcessOptions): Promise<CartProcess> {
-  const args = stopAt === undefined ? [MAIN] : ['--import', STOP, MAIN];
+  const args = stopAt === undefined ? [main] : ['--import', stopOf(main), main];
   const child: ChildProcess = spawn(process.execPath, args, {
     env: {
       ...process.env,
@@ -75,8 +79,14 @@ export async function startCart({
     end: async (signal = 'SIGTERM') => {
       if (isRunning()) child.kill(signal);
       await exited;
+      return child.exitCode;
     },
   };
+}
+
+/** It arms the failpoints of the library that it finds from where it is: that of the version. */
+function stopOf(main: string): string {
+  return main === MAIN ? STOP : join(dirname(main), basename(STOP));
 }
 
 /** Sends requests to several instances in turn, as a load balancer does. */
