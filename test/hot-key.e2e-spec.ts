@@ -12,18 +12,18 @@ import { until } from './support/until.js';
 
 const INSTANCES = 4;
 const HANDLER_MS = 5_000;
-const PER_SECOND = Number(process.env['HOT_KEY_RATE'] ?? 2_000);
 /** Times count where the machine does nothing else: `npm run test:scale`. */
-const IS_MEASURED = process.env['HOT_KEY_RATE'] !== undefined;
+const IS_MEASURED = process.env['HOT_KEY'] === 'measured';
+/** Two cores have time to spare at this rate, so that what another route waits for is not a processor. */
+const CALM = 2_000;
+const RATES = IS_MEASURED ? [CALM, 5_000] : [CALM];
+/** Each round is a storm of requests without a key, and one of duplicates. */
+const ROUNDS = IS_MEASURED ? 5 : 1;
+/** Rounds before, in which the code is still being compiled; they count for statements and effects. */
+const WARM_UP = 3;
 
-interface Bystander {
-  readonly requests: number;
-  /** In milliseconds. */
-  readonly p99: number;
-}
-
-/** Asks a route without `@Idempotent()`, which needs the database, now and then while `meanwhile` lasts. */
-async function bystander(url: string, meanwhile: Promise<unknown>): Promise<Bystander> {
+/** How long a route without `@Idempotent()` took that needs the database, each time, in milliseconds, while `meanwhile` lasted. */
+async function bystander(url: string, meanwhile: Promise<unknown>): Promise<number[]> {
   const times: number[] = [];
   const end = new AbortController();
   void meanwhile.finally(() => end.abort());
@@ -34,11 +34,14 @@ async function bystander(url: string, meanwhile: Promise<unknown>): Promise<Byst
     times.push(performance.now() - began);
     await delay(5);
   }
-  times.sort((a, b) => a - b);
-  return { requests: times.length, p99: times[Math.floor(times.length * 0.99)] as number };
+  return times;
 }
 
-describeWith(['redis-server'], `${PER_SECOND} duplicates a second of one key in flight`, () => {
+function p99(times: readonly number[]): number {
+  return times.toSorted((a, b) => a - b)[Math.floor(times.length * 0.99)] as number;
+}
+
+describeWith(['redis-server'], 'duplicates of one key in flight', () => {
   let database: TestDatabase;
   let counter: StatementCounter;
   let redis: RedisServer;
@@ -49,6 +52,8 @@ describeWith(['redis-server'], `${PER_SECOND} duplicates a second of one key in 
     [database, redis] = await Promise.all([createDatabase(), startRedis()]);
     counter = await startStatementCounter(database.url);
     const env = {
+      // On Express two cores do not answer 5,000 requests a second, with a key or without one.
+      HTTP_PLATFORM: 'fastify',
       CONFIRMATIONS: 'off',
       REPLAY_CACHE: redis.url,
       REPLAY_CACHE_KEY: randomBytes(32).toString('hex'),
@@ -63,61 +68,80 @@ describeWith(['redis-server'], `${PER_SECOND} duplicates a second of one key in 
     await Promise.all([database.drop(), redis.stop()]);
   });
 
-  it('are refused with a bounded number of statements, and hold no other route up', async () => {
-    const [url] = urls() as [string];
-    const storm = (
-      path: string,
-      method: 'GET' | 'POST',
-      seconds: number,
-      headers = {},
-    ): Promise<StormResult> =>
-      sendStorm({
-        urls: urls(),
-        path,
-        method,
-        headers,
-        body: method === 'POST' ? '{"itemId":"book","quantity":3}' : '',
-        perSecond: PER_SECOND,
-        seconds,
-      });
-    // So that the code is warm, and the instances know the database's clock.
-    await storm('/carts/warm/items', 'POST', 1, {
-      'content-type': 'application/json',
-      'idempotency-key': randomUUID(),
-    });
-    const before = counter.count;
-    const alone = await bystander(url, delay(2_000));
-    const each = (counter.count - before) / alone.requests;
-    const beside = await bystander(url, storm('/demo/events', 'GET', 3));
+  it.each(RATES)(
+    'are refused, %d a second, with a bounded number of statements',
+    async (perSecond) => {
+      const [url] = urls() as [string];
+      const storm = (path: string, seconds: number, headers: Record<string, string>): Promise<StormResult> =>
+        sendStorm({
+          urls: urls(),
+          path,
+          method: 'POST',
+          headers: { 'content-type': 'application/json', ...headers },
+          body: '{"itemId":"book","quantity":3}',
+          perSecond,
+          seconds,
+        });
+      // So that the instances know the database's clock.
+      await storm('/carts/warm/items', 1, { 'idempotency-key': randomUUID() });
+      const before = counter.count;
+      const alone = await bystander(url, delay(2_000));
+      const each = (counter.count - before) / alone.length;
 
-    const key = randomUUID();
-    const headers = { 'content-type': 'application/json', 'idempotency-key': key };
-    const first = send(`${url}/carts/user-${key}/items`, {
-      headers: { ...headers, 'x-demo-delay-ms': String(HANDLER_MS) },
-      body: { itemId: 'book', quantity: 3 },
-    });
-    await until('it is in flight', async () => {
-      const rows = await database.rows('SELECT 1 FROM idempotency_keys WHERE key = $1', [key]);
-      return rows.length === 1;
-    });
-    const asked = counter.count;
-    const blowing = storm(`/carts/user-${key}/items`, 'POST', HANDLER_MS / 1000 - 1.5, headers);
-    const meanwhile = await bystander(url, blowing);
-    const { sent, statuses, seconds } = await blowing;
-    const statements = counter.count - asked - Math.round(each * meanwhile.requests);
-    const { status } = await first;
+      const plain = { sent: 0, seconds: 0, times: [] as number[] };
+      const duplicates = { sent: 0, seconds: 0, times: [] as number[], statements: 0 };
+      const note = (all: typeof plain, { sent, seconds }: StormResult, times: number[]): void => {
+        all.sent += sent;
+        all.seconds += seconds;
+        all.times.push(...times);
+      };
+      for (let round = IS_MEASURED ? -WARM_UP : 0; round < ROUNDS; round++) {
+        if (round === 0) Object.assign(duplicates, { sent: 0, seconds: 0, times: [] });
+        if (round === 0) Object.assign(plain, { sent: 0, seconds: 0, times: [] });
+        // As many that cost the platform the same, and the database nothing: they are refused for want of a key.
+        const passing = storm('/carts/nobody/items', 3, {});
+        const beside = await bystander(url, passing);
+        note(plain, await passing, beside);
 
-    const [row] = await database.rows('SELECT quantity FROM cart_items WHERE user_id = $1', [`user-${key}`]);
-    expect(row).toEqual({ quantity: 3 });
-    expect(status).toBe(201);
-    expect(statuses).toEqual({ 409: sent });
-    console.log(
-      `${sent} duplicates in ${seconds.toFixed(1)} s (${Math.round(sent / seconds)}/s): ${statements} statements for them; p99 of ` +
-        `another route ${meanwhile.p99.toFixed(1)} ms, ${beside.p99.toFixed(1)} ms beside as many requests without a ` +
-        `key, ${alone.p99.toFixed(1)} ms alone`,
-    );
-    // Where no hint comes in time, each instance asks ten times a second, with five statements; where one does, never.
-    expect(statements).toBeLessThan(INSTANCES * 50 * seconds);
-    if (IS_MEASURED) expect(meanwhile.p99).toBeLessThan(2 * beside.p99);
-  });
+        const key = randomUUID();
+        const headers = { 'idempotency-key': key };
+        const first = send(`${url}/carts/user-${key}/items`, {
+          headers: { ...headers, 'x-demo-delay-ms': String(HANDLER_MS) },
+          body: { itemId: 'book', quantity: 3 },
+        });
+        await until('it is in flight', async () => {
+          const rows = await database.rows('SELECT 1 FROM idempotency_keys WHERE key = $1', [key]);
+          return rows.length === 1;
+        });
+        const asked = counter.count;
+        const blowing = storm(`/carts/user-${key}/items`, HANDLER_MS / 1000 - 1.5, headers);
+        const meanwhile = await bystander(url, blowing);
+        const blown = await blowing;
+        duplicates.statements += counter.count - asked - Math.round(each * meanwhile.length);
+        note(duplicates, blown, meanwhile);
+        const { status } = await first;
+
+        const [row] = await database.rows('SELECT quantity FROM cart_items WHERE user_id = $1', [
+          `user-${key}`,
+        ]);
+        expect(row).toEqual({ quantity: 3 });
+        expect(status).toBe(201);
+        expect(blown.statuses).toEqual({ 409: blown.sent });
+      }
+      const { sent, seconds, statements } = duplicates;
+      const rate = (all: typeof plain): number => Math.round(all.sent / all.seconds);
+      const [beside, meanwhile] = [p99(plain.times), p99(duplicates.times)];
+      console.log(
+        `${sent} duplicates in ${seconds.toFixed(1)} s (${rate(duplicates)}/s): ${statements} statements for them; p99 of ` +
+          `another route ${meanwhile.toFixed(1)} ms, ${beside.toFixed(1)} ms beside ${rate(plain)}/s that are refused for want of a key, ` +
+          `${p99(alone).toFixed(1)} ms alone`,
+      );
+      // Where no hint comes in time, each instance asks ten times a second, with five statements; where one does, never.
+      expect(statements).toBeLessThan(INSTANCES * 50 * seconds);
+      if (!IS_MEASURED) return;
+      expect(sent / seconds).toBeGreaterThan(0.95 * perSecond);
+      if (perSecond === CALM) expect(meanwhile).toBeLessThan(2 * p99(alone));
+    },
+    120_000,
+  );
 });

@@ -9,7 +9,7 @@ const other = Buffer.alloc(32, 2);
 
 describe('RecentlyInFlight', () => {
   it('holds a word for a moment, and for its fingerprint alone', () => {
-    const recent = new RecentlyInFlight();
+    const recent = new RecentlyInFlight(100);
     recent.note('a', one);
     expect(recent.has('a', one)).toBe(true);
     expect(recent.has('a', other)).toBe(false);
@@ -21,7 +21,7 @@ describe('RecentlyInFlight', () => {
   });
 
   it('forgets what it is told to', () => {
-    const recent = new RecentlyInFlight();
+    const recent = new RecentlyInFlight(100);
     recent.note('a', one);
     recent.forget('a');
     recent.forget('a');
@@ -29,7 +29,7 @@ describe('RecentlyInFlight', () => {
   });
 
   it('takes the newest word of a key', () => {
-    const recent = new RecentlyInFlight();
+    const recent = new RecentlyInFlight(100);
     recent.note('a', one);
     vi.advanceTimersByTime(60);
     recent.note('a', other);
@@ -39,7 +39,7 @@ describe('RecentlyInFlight', () => {
   });
 
   it('remembers no more than 10 000 keys at a time, the newest', () => {
-    const recent = new RecentlyInFlight();
+    const recent = new RecentlyInFlight(100);
     for (let index = 0; index < 25_000; index++) recent.note(String(index), one);
     let held = 0;
     for (let index = 0; index < 25_000; index++) held += Number(recent.has(String(index), one));

@@ -1,5 +1,3 @@
-/** For so long a process takes the database's word that a record is in flight. */
-const WORD_MS = 100;
 /** More keys than that are not remembered; the database is asked about them. */
 const MAX_KEYS = 10_000;
 
@@ -9,12 +7,15 @@ interface Word {
 }
 
 /**
- * What this process was told to be in flight a moment ago, so that a storm of duplicates of one key costs the database a few
+ * What this process was told to be in flight a moment ago, so that a storm of duplicates of one key costs whoever was asked a few
  * questions a second, however many they are. It delays nobody for longer than that moment.
  */
 export class RecentlyInFlight {
   // All words count for the same time, so that the order of insertion is the order in which they end.
   readonly #words = new Map<string, Word>();
+
+  /** For so many milliseconds the word of whoever was asked is taken. */
+  constructor(private readonly wordMs: number) {}
 
   note(key: string, fingerprint: Buffer): void {
     const now = performance.now();
@@ -23,7 +24,7 @@ export class RecentlyInFlight {
       this.#words.delete(old);
     }
     this.#words.delete(key);
-    this.#words.set(key, { fingerprint, until: now + WORD_MS });
+    this.#words.set(key, { fingerprint, until: now + this.wordMs });
   }
 
   has(key: string, fingerprint: Buffer): boolean {

@@ -401,6 +401,23 @@ describe('a replay cache', () => {
       end(undefined);
     });
 
+    it('is believed for 20 ms without asking when there are many duplicates, and by one who asks now and then not at all', async () => {
+      const { cache, there, end } = await running();
+      const ask = vi.spyOn(cache, 'get');
+      expect(await find(there.cache)).toBe('in-flight');
+      await pass(21);
+      expect(await find(there.cache)).toBe('in-flight');
+      expect(ask).toHaveBeenCalledTimes(2);
+      for (let index = 0; index < 100; index++) expect(await find(there.cache)).toBe('in-flight');
+      expect(ask).toHaveBeenCalledTimes(3);
+      await pass(21);
+      expect(await find(there.cache)).toBe('in-flight');
+      expect(ask).toHaveBeenCalledTimes(4);
+      end(outcome());
+      await pass(21);
+      expect(await find(there.cache)).toBe('shared: paid');
+    });
+
     it('is not given for a handler that is quicker than 20 ms', async () => {
       const { cache, held } = sharedCache();
       const here = aProcess({ shared: cache });

@@ -40,6 +40,10 @@ export interface ReplayCacheParts {
 
 /** How long the mark of an erased record keeps others from putting back what they have read before. */
 const ERASED_MS = 3_600_000;
+/** For so long a process takes the database's word that a record is in flight. */
+const DATABASE_WORD_MS = 100;
+/** The same of the shared cache's word, where it has said so twice in that time. */
+const SHARED_WORD_MS = 20;
 /** About what an outcome takes up beside its body and headers. */
 const OVERHEAD_BYTES = 512;
 /** Changes with the form of the entries: two versions of the library at work side by side do not meet. */
@@ -51,7 +55,10 @@ const KEY_PREFIX = 'idem1';
  * own key, its fingerprint, its time by the database's clock.
  */
 export class ReplayCache {
-  readonly #recent = new RecentlyInFlight();
+  readonly #recent = new RecentlyInFlight(DATABASE_WORD_MS);
+  /** Keys with a duplicate a moment ago, and those with so many that the shared cache is not asked for each. */
+  readonly #duplicated = new RecentlyInFlight(SHARED_WORD_MS);
+  readonly #storms = new RecentlyInFlight(SHARED_WORD_MS);
   readonly #asking = new Map<string, Promise<CacheEntry | undefined>>();
   /** How many records were erased through this process: what was read before may be of one of them. */
   #erasures = 0;
@@ -64,6 +71,7 @@ export class ReplayCache {
     const key = this.#keyOf(keyHash);
     const held = memory?.get(key);
     if (held && this.#counts(held, fingerprint)) return knownOf(held, 'memory');
+    if (this.#storms.has(key, fingerprint)) return { kind: 'in-flight' };
     const wasInFlight = (): Known | undefined =>
       inFlightMs !== undefined && this.#recent.has(key, fingerprint) ? { kind: 'in-flight' } : undefined;
     // Whoever does not know what time it is in the database cannot tell what counts there.
@@ -79,6 +87,9 @@ export class ReplayCache {
     }
     if (inFlightMs === undefined) return undefined;
     this.#recent.note(key, fingerprint);
+    // One who asks again is told at once when there is an outcome; of many, all but a few can wait for that moment.
+    if (this.#duplicated.has(key, fingerprint)) this.#storms.note(key, fingerprint);
+    this.#duplicated.note(key, fingerprint);
     return { kind: 'in-flight' };
   }
 

@@ -276,13 +276,26 @@ export class IdempotencyInterceptor implements NestInterceptor {
       code,
       ...(identity ? { keyHash: identity.keyHash.toString('hex'), operation: identity.operation } : {}),
     });
-    return new IdempotencyProblem({
-      code,
-      detail,
-      docsUrl: this.runtime.settings.docsUrl,
-      ...(retry ? { retryAfterSeconds: route.retryAfterSeconds } : {}),
-      cause,
-    });
+    const make = (): IdempotencyProblem =>
+      new IdempotencyProblem({
+        code,
+        detail,
+        docsUrl: this.runtime.settings.docsUrl,
+        ...(retry ? { retryAfterSeconds: route.retryAfterSeconds } : {}),
+        cause,
+      });
+    return IDEMPOTENCY_STATUS[code] < 500 ? withoutStack(make) : make();
+  }
+}
+
+/** A client's refusal is no fault to be found in the code, and its stack is a good part of what a storm of them costs. */
+function withoutStack<T>(make: () => T): T {
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    return make();
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
   }
 }
 
