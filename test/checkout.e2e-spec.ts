@@ -350,14 +350,19 @@ describe.each(PLATFORMS)('checkout on %s', (platform) => {
     });
 
     it('go on after the connections of the queue were cut', async () => {
-      const user = randomUUID();
+      const [user, key] = [randomUUID(), randomUUID()];
+      await put(user, { book: 1 });
       const cut = await database.rows(
         `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
          WHERE datname = current_database() AND application_name = 'cart confirmations'`,
       );
       expect(cut.length).toBeGreaterThan(0);
-      await put(user, { book: 1 });
-      await expectBoughtOnce(user, await checkout(user), 1);
+      // Behind a pooler they may have been those of anybody: then the first try meets one.
+      const answer = await until('it is bought', async () => {
+        const tried = await checkout(user, key);
+        return tried.status < 300 ? tried : undefined;
+      });
+      await expectBoughtOnce(user, answer, 1);
     });
 
     it('wait for an instance that sends', async () => {

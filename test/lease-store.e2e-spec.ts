@@ -583,7 +583,7 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         expect(await everything()).toEqual(before);
         expect(result).toEqual({
           kind: 'not-claimed',
-          record: { state: 'final', raised: false, response: CREATED },
+          record: { state: 'final', raised: false, response: CREATED, expiresAtMs: expect.any(Number) },
         });
       });
 

@@ -256,7 +256,7 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         expect((await store.complete(session, late)).kind).toBe('refused');
         expect(await claim()).toEqual({
           kind: 'not-locked',
-          record: { state: 'final', raised: false, response: CREATED },
+          record: { state: 'final', raised: false, response: CREATED, expiresAtMs: expect.any(Number) },
         });
       });
     });

@@ -303,7 +303,8 @@ describe('tenants with a replay cache', () => {
     const known = await tenants.open('known');
     await known.rows(`CREATE ROLE ${role} LOGIN PASSWORD 'tenant'`);
     const unknown = await tenants.open('unknown', {
-      url: (own) => Object.assign(new URL(own), { username: role, password: 'tenant' }).href,
+      // A pooler knows no role but its own.
+      url: (_, direct) => Object.assign(new URL(direct), { username: role, password: 'tenant' }).href,
     });
     await unknown.rows('REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC');
     await unknown.rows(`GRANT ALL ON SCHEMA public TO ${role}`);
