@@ -1,9 +1,11 @@
-import { Controller, Post } from '@nestjs/common';
+import { Controller, type INestApplication, Post } from '@nestjs/common';
 import { IdempotencyModule, Idempotent } from 'nestjs-pg-idempotency';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import type { Drain } from '../libs/idempotency/src/engine/drain.js';
 import { IDEMPOTENCY_RUNTIME, type IdempotencyRuntime } from '../libs/idempotency/src/idempotency.runtime.js';
 import { PLATFORMS, type TestApp } from './support/app.js';
 import { type Answer, send } from './support/http.js';
+import { logLines } from './support/log-lines.js';
 import {
   openStage,
   outline,
@@ -34,6 +36,7 @@ async function open(options: StageOptions = {}): Promise<StagedApp> {
       scripted('tx', Idempotent({ scope })),
       scripted('lease', Idempotent({ scope, mode: 'lease' })),
       scripted('wait', Idempotent({ scope, onInFlight: 'wait', waitTimeout: '30s' })),
+      scripted('wait-lease', Idempotent({ scope, mode: 'lease', onInFlight: 'wait', waitTimeout: '30s' })),
       PlainController,
     ],
   });
@@ -69,6 +72,8 @@ const SHUTTING_DOWN = {
 };
 const sendTo = ({ url }: TestApp, path: string, label: string): Promise<Answer> =>
   send(`${url}/${path}/${label}`, { headers: { 'idempotency-key': label }, body: { label } });
+const drainOf = ({ app }: { readonly app: INestApplication }): Drain =>
+  app.get<IdempotencyRuntime>(IDEMPOTENCY_RUNTIME).drain;
 /** Until the instance turns requests with a key away. */
 const drains = (app: StagedApp): Promise<unknown> =>
   until('it drains', async () => {
@@ -76,15 +81,21 @@ const drains = (app: StagedApp): Promise<unknown> =>
     return (await app.postTo('tx', label)).status === 503;
   });
 
+/** An application that drains while a handler is in flight. */
+async function draining(options: StageOptions, path: string) {
+  const app = await open(options);
+  const { label, entered, gate } = slow(app);
+  const first = app.postTo(path, label);
+  await entered.promise;
+  const closing = app.app.close();
+  await drains(app);
+  return { app, label, gate, first, closing };
+}
+
 describe.each(PLATFORMS)('an application that shuts down, on %s', (platform) => {
   describe.each(['tx', 'lease'])('with a handler of %s in flight', (path) => {
     it('lets it finish, records its answer and sends it', async () => {
-      const app = await open({ platform });
-      const { label, entered, gate } = slow(app);
-      const first = app.postTo(path, label);
-      await entered.promise;
-      const closing = app.app.close();
-      await drains(app);
+      const { app, label, gate, first, closing } = await draining({ platform }, path);
       gate.resolve();
       const answer = await first;
       await closing;
@@ -94,12 +105,7 @@ describe.each(PLATFORMS)('an application that shuts down, on %s', (platform) => 
     });
 
     it('turns new keys and duplicates away at once, leaves no trace of them, and serves what has no key', async () => {
-      const app = await open({ platform });
-      const { label, entered, gate } = slow(app);
-      const first = app.postTo(path, label);
-      await entered.promise;
-      const closing = app.app.close();
-      await drains(app);
+      const { app, label, gate, first, closing } = await draining({ platform }, path);
       const other = app.play(({ write }: Scene) => write());
       const [fresh, duplicate, plain] = await Promise.all([
         app.postTo(path, other),
@@ -138,17 +144,22 @@ describe.each(PLATFORMS)('an application that shuts down, on %s', (platform) => 
       }
     });
 
-    it('gives up on a handler that takes longer than drainTimeout, which has no effect twice', async () => {
-      const app = await open({ platform, idempotency: { drainTimeout: 100 } });
+    it('gives up on a handler that takes longer than drainTimeout, says so, and records it when it ends after all', async () => {
+      const lines = logLines();
+      onTestFinished(() => void vi.restoreAllMocks());
+      const app = await open({ platform, idempotency: { drainTimeout: 300 } });
       const { label, entered, gate } = slow(app);
-      const first = app.postTo(path, label).catch(() => undefined);
+      const first = app.postTo(path, label);
       await entered.promise;
       const began = performance.now();
       await app.app.get(IdempotencyModule).beforeApplicationShutdown();
-      expect(performance.now() - began).toBeLessThan(5_000);
+      const waited = performance.now() - began;
       gate.resolve();
-      await first;
+      const { status } = await first;
       expect(await app.effects(label)).toBe(1);
+      expect(status).toBe(201);
+      expect(waited).toBeGreaterThanOrEqual(299);
+      expect(lines.filter((line) => line.includes('drainTimeout (300 ms)'))).toHaveLength(1);
     });
   });
 
@@ -158,8 +169,7 @@ describe.each(PLATFORMS)('an application that shuts down, on %s', (platform) => 
     const first = app.postTo('wait', label);
     await entered.promise;
     const waiting = [app.postTo('wait', label), app.postTo('wait', label)];
-    const { drain } = app.app.get<IdempotencyRuntime>(IDEMPOTENCY_RUNTIME);
-    await until('all of them are in', () => drain.size === 3);
+    await until('all of them are in', () => drainOf(app).size === 3);
     const closing = app.app.close();
     for (const answer of await Promise.all(waiting)) expect(refused(answer)).toEqual(SHUTTING_DOWN);
     gate.resolve();
@@ -169,26 +179,30 @@ describe.each(PLATFORMS)('an application that shuts down, on %s', (platform) => 
   });
 
   it.each([
-    ['comes to an outcome', 201],
-    ['fails, so that the key is free', 500],
+    ['wait', 'comes to an outcome', 201],
+    ['wait', 'fails, so that the key is free', 500],
+    ['wait-lease', 'comes to an outcome', 201],
+    ['wait-lease', 'fails, so that the key is free', 500],
   ])(
-    'turns away at once who waits for an attempt of another instance, and runs nothing when that %s',
-    async (_, status) => {
+    'turns away at once who waits (%s) for an attempt of another instance, and runs nothing when that %s',
+    async (path, _, status) => {
       const app = await open({ platform });
       const twin = await app.twin();
       try {
         const [entered, gate] = [deferred(), deferred()];
         const label = app.play(async ({ write }: Scene) => {
-          await write();
           entered.resolve();
           await gate.promise;
           if (status === 500) throw new Error('out of order');
+          await write();
         });
         twin.app.get(Stage).play(label, ({ write }) => write());
-        const first = app.postTo('wait', label);
+        const first = app.postTo(path, label);
         await entered.promise;
-        const waiting = sendTo(twin, 'wait', label);
-        await until('it waits in the database', async () => {
+        const waiting = sendTo(twin, path, label);
+        await until('it waits', async () => {
+          // In lease mode nobody waits in the database.
+          if (path === 'wait-lease') return drainOf(twin).size === 1;
           const rows = await app.rows(
             `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
           );
@@ -202,6 +216,11 @@ describe.each(PLATFORMS)('an application that shuts down, on %s', (platform) => 
         expect(await app.effects(label)).toBe(status === 201 ? 1 : 0);
         expect(twin.app.get(Stage).runs(label)).toBe(0);
         expect(answer.status).toBe(status);
+        // Who was turned away has left nothing that keeps its retry out.
+        app.stage.play(label, ({ write }) => write());
+        const retry = await app.postTo(path, label);
+        expect(await app.effects(label)).toBe(1);
+        expect(retry.status).toBe(status === 201 ? 200 : 201);
       } finally {
         await twin.close();
       }
