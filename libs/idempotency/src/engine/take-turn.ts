@@ -59,7 +59,8 @@ export async function takeTurn<Owned extends { readonly kind: string }>(
         continue;
       }
     }
-    const acquired: Owned | Answered = known ?? (await looks.run(identity, () => lookAndKeep()));
+    const acquired: Owned | Answered =
+      known ?? (cache ? await looks.run(identity, () => lookAndKeep()) : await look());
     if (!isInFlight(acquired) || !waiting || deadline.isOver) return acquired;
     if (inFlight.find(keyHash)) continue;
     const waited = await waiters.use(keyHash, deadline, () => lookAndKeep(deadline));
