@@ -5,6 +5,7 @@ import { createCartApp } from '../apps/cart/src/create-app.js';
 import { PLATFORMS } from './support/app.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { type Answer, send } from './support/http.js';
+import { isInFlight } from './support/in-flight.js';
 import { until } from './support/until.js';
 
 interface Added {
@@ -256,13 +257,13 @@ describe.each(PLATFORMS)('the cart API on %s', (platform) => {
     const other = await start();
     const at = await other.getUrl();
     const user = randomUUID();
-    const adding = add(user, { itemId: 'book', quantity: 2 }, { headers: { 'x-demo-delay-ms': '1000' }, at });
-    await until('it is in flight', async () => {
-      const idle = await database.rows(
-        `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`,
-      );
-      return idle.length > 0;
-    });
+    const key = randomUUID();
+    const adding = add(
+      user,
+      { itemId: 'book', quantity: 2 },
+      { key, headers: { 'x-demo-delay-ms': '1000' }, at },
+    );
+    await isInFlight(database, key);
     const closing = other.close();
     const health = await send(`${at}/health`, { method: 'GET' });
     const [answer] = await Promise.all([adding, closing]);

@@ -158,7 +158,8 @@ describe.each(PLATFORMS)('an application that shuts down, on %s', (platform) => 
       const { status } = await first;
       expect(await app.effects(label)).toBe(1);
       expect(status).toBe(201);
-      expect(waited).toBeGreaterThanOrEqual(299);
+      // A timer may be early by less than it can tell.
+      expect(waited).toBeGreaterThan(290);
       expect(lines.filter((line) => line.includes('drainTimeout (300 ms)'))).toHaveLength(1);
     });
   });

@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CartProcess } from './support/cart-process.js';
 import { type CartVersion, unpackCart } from './support/cart-version.js';
-import { addOne, isInFlight } from './support/rolling.js';
+import { isInFlight } from './support/in-flight.js';
+import { addOne } from './support/rolling.js';
 import { expectBoughtOnce, openShop, type Shop } from './support/shop.js';
 import { until } from './support/until.js';
 

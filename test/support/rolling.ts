@@ -5,11 +5,11 @@ import { expect } from 'vitest';
 import { type CartProcess, startCart } from './cart-process.js';
 import type { TestDatabase } from './database.js';
 import { type Answer, send } from './http.js';
+import { isInFlight } from './in-flight.js';
 import { LOOPBACK, startNginx } from './topology.js';
-import { until } from './until.js';
 
-/** How long what is held in flight takes. */
-export const HELD_MS = 300;
+/** How long what is held in flight takes: longer than it takes to see it there. */
+export const HELD_MS = 1_000;
 
 /** Instances of the cart behind nginx, each of which can be replaced on its port while the others work. */
 export interface RollingFleet {
@@ -87,16 +87,6 @@ export function addOne(
   return send(`${url}/carts/${user}/items`, {
     headers: { 'idempotency-key': key, ...headers },
     body: { itemId: 'book', quantity },
-  });
-}
-
-/** Waits until an attempt for the key is under way. */
-export async function isInFlight(database: TestDatabase, key: string): Promise<void> {
-  await until('the request is in flight', async () => {
-    const rows = await database.rows(`SELECT FROM idempotency_keys WHERE key = $1 AND status = 'pending'`, [
-      key,
-    ]);
-    return rows.length > 0;
   });
 }
 
