@@ -106,6 +106,37 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
       });
     });
 
+    it.each([
+      ['cut-before', 'DELETE FROM idempotency_keys WHERE key = $1', 0],
+      ['swallow-answer', 'UPDATE idempotency_keys SET expires_at = now() WHERE key = $1', 1],
+    ] as const)('takes no answer from another life of the key (%s, %s)', async (fault, end, before) => {
+      const key = randomUUID();
+      const other = await startApp({ databaseUrl: database.url, pipeline, controllers: [ChargesController] });
+      try {
+        const met = proxy.faultNextCommit(fault);
+        const anew = (async () => {
+          await met;
+          proxy.setDown(true);
+          // The lock of the first life ends with its transaction.
+          await database.rows(end, [key]);
+          expect(await charges(key)).toHaveLength(before);
+          const answer = await send(`${other.url}/charges/${key}`, { headers: { 'idempotency-key': key } });
+          proxy.setDown(false);
+          return answer;
+        })();
+        const [first, second] = [await charge(key), await anew];
+
+        // One charge for each life that committed, and no 201 for one that may not have.
+        expect(await charges(key)).toHaveLength(before + 1);
+        expect(resolutions()).toEqual(['unresolved']);
+        expect(second.status).toBe(201);
+        expect(first.status).toBe(503);
+        expect(first.json()).toMatchObject({ code: 'IDEMPOTENCY_OUTCOME_UNKNOWN' });
+      } finally {
+        await other.close();
+      }
+    });
+
     it('answers 503 outcome unknown when the record was deleted before it could be asked', async () => {
       const key = randomUUID();
       const met = proxy.faultNextCommit('swallow-answer');

@@ -231,8 +231,9 @@ export class IdempotencyEngine implements Engine {
    */
   async #resolve(attempt: TransactionAttempt, cause: unknown): Promise<EngineOutcome> {
     attempt.session.destroy(cause instanceof Error ? cause : new ConnectionLostError(String(cause)));
-    const { identity, number } = attempt;
-    const resolution = await resolveOutcome(this.parts.store, { keyHash: identity.keyHash, attempt: number });
+    const { identity, number, born } = attempt;
+    const { keyHash } = identity;
+    const resolution = await resolveOutcome(this.parts.store, { keyHash, attempt: number, born });
     this.#emit({ type: 'unknown', attempt: number, resolution, ...named(identity) });
     switch (resolution) {
       case 'committed':

@@ -13,6 +13,8 @@ export type Resolution = 'committed' | 'rolled-back' | 'unresolved';
 interface LostAttempt {
   readonly keyHash: Buffer;
   readonly attempt: number;
+  /** When its record began. */
+  readonly born: string;
 }
 
 /**
@@ -34,14 +36,14 @@ export async function resolveOutcome(store: IdempotencyStore, lost: LostAttempt)
 
 async function ask(
   store: IdempotencyStore,
-  { keyHash, attempt }: LostAttempt,
+  lost: LostAttempt,
   deadline: Deadline,
 ): Promise<'committed' | 'rolled-back' | 'gone' | undefined> {
   const waitMs = Math.max(1, Math.ceil(deadline.remainingMs));
   let session: Session | undefined;
   try {
     session = await store.open(waitMs);
-    return await session.within(waitMs + 1_000, store.settled(session, keyHash, attempt, waitMs));
+    return await session.within(waitMs + 1_000, store.settled(session, lost, waitMs));
   } catch {
     return undefined;
   } finally {

@@ -192,9 +192,13 @@ UPDATE ${table}
 
   /**
    * Waits until no transaction holds the row and reads what it left: the question after a lost answer to COMMIT.
+   *
+   * - `born`: attempts are numbered anew when a record was deleted, and an expired record becomes another one. What another life
+   *   of the key came to says nothing of this one.
+   *
    * $1 key_hash
    */
-  const SETTLED = `SELECT status, attempt FROM ${table} WHERE key_hash = $1 FOR UPDATE`;
+  const SETTLED = `SELECT status, attempt, ${BORN} AS born FROM ${table} WHERE key_hash = $1 FOR UPDATE`;
 
   /**
    * Deletes expired records, one statement a batch.

@@ -50,6 +50,12 @@ export type ClaimResult =
   /** The row stayed locked for the whole wait; the transaction has failed and must be rolled back. */
   | { readonly kind: 'wait-over' };
 
+interface SettledRow extends QueryResultRow {
+  readonly status: string;
+  readonly attempt: number;
+  readonly born: string;
+}
+
 interface ReadRow extends QueryResultRow {
   status: string;
   abandoned: number;
@@ -231,15 +237,14 @@ export class IdempotencyStore {
 
   /**
    * What became of `attempt` after the answer to its COMMIT was lost. Waits at most `waitMs` for the old transaction
-   * to end, and as long for the standbys to have what it has committed. `'gone'`: the record was deleted meanwhile, and with
-   * it the only witness.
+   * to end, and as long for the standbys to have what it has committed. `'gone'`: the record was deleted meanwhile, or has
+   * begun another life, and with it went the only witness.
    *
    * @throws {NotReplicatedError} when it was committed here, and a failover may take it back.
    */
   async settled(
     session: Session,
-    keyHash: Buffer,
-    attempt: number,
+    { keyHash, attempt, born }: { keyHash: Buffer; attempt: number; born: string },
     waitMs: number,
   ): Promise<'committed' | 'rolled-back' | 'gone'> {
     const { sql } = this;
@@ -251,10 +256,10 @@ export class IdempotencyStore {
     ]);
     const failed = results.find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
-    const { rows } = (results[2] as PromiseFulfilledResult<QueryResult<{ status: string; attempt: number }>>)
-      .value;
+    const { rows } = (results[2] as PromiseFulfilledResult<QueryResult<SettledRow>>).value;
     const [row] = rows;
-    if (!row) return 'gone';
+    // Fail closed: another life's outcome is not this one's, whatever its number.
+    if (!row || row.born !== born) return 'gone';
     if (row.attempt !== attempt || row.status === 'pending') return 'rolled-back';
     await awaitStandby(session, { waitMs });
     return 'committed';

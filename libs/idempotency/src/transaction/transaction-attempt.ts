@@ -50,6 +50,11 @@ export class TransactionAttempt implements RunningAttempt {
     return this.identity.key;
   }
 
+  /** When its record began. */
+  get born(): string {
+    return this.parts.born;
+  }
+
   get scope(): string {
     return this.identity.scope;
   }
@@ -69,7 +74,7 @@ export class TransactionAttempt implements RunningAttempt {
   }
 
   downstreamKey(name: string): string {
-    return downstreamKeyOf({ keyHash: this.identity.keyHash, born: this.parts.born, name });
+    return downstreamKeyOf({ keyHash: this.identity.keyHash, born: this.born, name });
   }
 
   afterCommit(fn: () => unknown): void {
