@@ -11,6 +11,7 @@ import type { ConnectionSource } from '../libs/idempotency/src/store/session.js'
 import { startApp, type TestApp, type TestAppOptions } from './support/app.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { type Answer, send } from './support/http.js';
+import { problemCode } from './support/stage.js';
 import { until } from './support/until.js';
 
 @Controller('effects')
@@ -423,11 +424,18 @@ describe('reaping under load', () => {
     const first = answers
       .filter(({ status }) => status === 201)
       .map((answer) => answer.json<{ id: number }>().id);
-    expect(first.toSorted((a, b) => a - b)).toEqual(effects.map(({ id }) => id));
+    const unknown = answers.filter(
+      (answer) => answer.status === 503 && problemCode(answer) === 'IDEMPOTENCY_OUTCOME_UNKNOWN',
+    );
+    const there = new Set(effects.map(({ id }) => id));
+    const acknowledged = new Set(first);
+    // What was acknowledged is there, once each; and what was not, nobody could tell, as the answer says.
+    expect(first.filter((id) => !there.has(id))).toEqual([]);
+    expect(acknowledged.size).toBe(first.length);
+    expect(there.size - acknowledged.size).toBeLessThanOrEqual(unknown.length);
     // A replay answers one of those effects, and nothing fails but by the clock.
-    const known = new Set(first);
     for (const answer of answers.filter(({ status }) => status === 200)) {
-      expect(known.has(answer.json<{ id: number }>().id)).toBe(true);
+      expect(there.has(answer.json<{ id: number }>().id)).toBe(true);
     }
     expect(answers.filter(({ status }) => ![200, 201, 409, 503].includes(status))).toEqual([]);
     // Otherwise nothing was shown: keys expired, were deleted, and were claimed anew.
