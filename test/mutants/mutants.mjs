@@ -456,4 +456,12 @@ export const MUTANTS = [
     spec: 'test/drain.e2e-spec.ts',
     test: 'turns new keys and duplicates away',
   },
+  {
+    name: 'another life of the key answers for a lost COMMIT',
+    file: 'store/idempotency.store.ts',
+    find: "if (!row || row.born !== born) return 'gone';",
+    replace: "if (!row) return 'gone';",
+    spec: 'test/lost-commit.e2e-spec.ts',
+    test: 'takes no answer from another life of the key',
+  },
 ];
