@@ -161,6 +161,30 @@ describe.each(SETUPS)('attempts on $platform, pipeline: $pipeline', (setup) => {
       expect((await app.record(label)).attempt).toBe(2);
     });
 
+    it('gives the key back when the connections of the pool that come next are dead as well', async () => {
+      const driver = app.dataSource.driver as unknown as {
+        obtainMasterConnection(): Promise<[{ connection: { stream: { destroy(): void } } }, () => void]>;
+      };
+      const obtain = driver.obtainMasterConnection.bind(driver);
+      let dead = 0;
+      const label = play((scene) => {
+        if (scene.run > 1) return scene.write();
+        driver.obtainMasterConnection = async () => {
+          const [client, release] = await obtain();
+          if (++dead < 4) client.connection.stream.destroy();
+          else driver.obtainMasterConnection = obtain;
+          return [client, release];
+        };
+        return die(scene);
+      });
+      const lost = await post('idempotent', label);
+      expect(await app.record(label)).toMatchObject({ status: 'error', attempt: 1 });
+      expect(dead).toBe(4);
+      expect([lost.status, problemCode(lost)]).toEqual([503, 'IDEMPOTENCY_ATTEMPT_LOST']);
+      expect((await post('idempotent', label)).status).toBe(201);
+      expect(await app.effects(label)).toBe(1);
+    });
+
     /**
      * Lets the handler die while nobody can give its record back: as far as the record tells, its process died too.
      * A lock queued behind the attempt's own gets the row first.

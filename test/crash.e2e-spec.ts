@@ -7,7 +7,7 @@ import { type Answer, send } from './support/http.js';
 import { until } from './support/until.js';
 
 /** `npm run test:crash` is the long form, with 20. */
-const KILLS = Number(process.env['KILLS'] ?? 3);
+const KILLS = Number(process.env['KILLS'] ?? 1);
 /** How soon after the kill the retry must be answered for good. */
 const FREE_WITHIN_MS = 1_000;
 

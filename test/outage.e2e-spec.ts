@@ -11,8 +11,8 @@ import { startPgBouncer, type PgBouncerServer } from './support/topology.js';
 import { until } from './support/until.js';
 
 const CLIENTS = 16;
-const TERMINATIONS = Number(process.env['TERMINATIONS'] ?? 100);
-const RESTARTS = Number(process.env['RESTARTS'] ?? 5);
+const TERMINATIONS = Number(process.env['TERMINATIONS'] ?? 30);
+const RESTARTS = Number(process.env['RESTARTS'] ?? 2);
 const POOL_SIZE = 10;
 
 /** Statuses that tell a client to come again with the same key. */

@@ -5,7 +5,7 @@ import { describeWith } from './support/servers.js';
 import { startMemcachedNodes, startRedisCluster } from './support/topology.js';
 
 /** `SCENARIO_REQUESTS=100000` is the whole of it; every key is sent ten times. */
-const REQUESTS = Number(process.env['SCENARIO_REQUESTS'] ?? 3_000);
+const REQUESTS = Number(process.env['SCENARIO_REQUESTS'] ?? 1_500);
 
 const CACHES = [
   { name: 'a Redis Cluster of three', start: () => startRedisCluster(3) },

@@ -464,4 +464,12 @@ export const MUTANTS = [
     spec: 'test/lost-commit.e2e-spec.ts',
     test: 'takes no answer from another life of the key',
   },
+  {
+    name: 'a second dead connection makes the attempt count as abandoned',
+    file: 'engine/idempotency.engine.ts',
+    find: 'const GIVE_BACK_TRIES = 5;',
+    replace: 'const GIVE_BACK_TRIES = 1;',
+    spec: 'test/attempts.e2e-spec.ts',
+    test: 'gives the key back when the connections of the pool that come next are dead as well',
+  },
 ];

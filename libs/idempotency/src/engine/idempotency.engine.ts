@@ -9,6 +9,7 @@ import { isTransactionConflict } from '../store/sql-state.js';
 import { explainRefusal } from '../transaction/explain-refusal.js';
 import { TransactionAttempt } from '../transaction/transaction-attempt.js';
 import { acquire, type Acquired, type Owned } from './acquire.js';
+import { Deadline } from './deadline.js';
 import { answerFrom, type EngineParts, named } from './engine-parts.js';
 import type { SharedOutcome } from './in-flight.registry.js';
 import type { Engine, EngineOutcome, EngineRequest, HandlerOutcome, RunHandler } from './outcomes.js';
@@ -20,6 +21,8 @@ import { resolveOutcome } from './unknown-outcome.js';
 const COMMIT_TIMEOUT_MS = 30_000;
 /** How long the answer to a lost attempt may be held up by giving the attempt back. */
 const GIVE_BACK_TIMEOUT_MS = 1_000;
+/** How many connections of the pool may turn out to be dead as well, and the attempt is given back all the same. */
+const GIVE_BACK_TRIES = 5;
 
 export interface TransactionEngineParts extends EngineParts {
   readonly store: IdempotencyStore;
@@ -192,24 +195,29 @@ export class IdempotencyEngine implements Engine {
    * that kill their process, not a database that restarts.
    */
   async #lost({ session, identity, number }: TransactionAttempt, cause: unknown): Promise<EngineOutcome> {
-    const { store } = this.parts;
     session.destroy(cause instanceof Error ? cause : new ConnectionLostError(String(cause)));
-    let other: Session | undefined;
-    try {
-      other = await store.open(GIVE_BACK_TIMEOUT_MS);
-      const { keyHash } = identity;
-      const given = store.giveBack(other, {
-        keyHash,
-        attempt: number,
-        error: cause,
-        waitMs: GIVE_BACK_TIMEOUT_MS,
-      });
-      await other.within(2 * GIVE_BACK_TIMEOUT_MS, given);
-    } catch {
-      // Then it counts as abandoned, and the key is free all the same.
+    const deadline = new Deadline(GIVE_BACK_TIMEOUT_MS);
+    for (let tries = 0; tries < GIVE_BACK_TRIES && deadline.remainingMs > 0; tries++) {
+      if (await this.#giveBack(identity, number, cause)) break;
     }
-    void other?.rollbackAndRelease(GIVE_BACK_TIMEOUT_MS);
     return { kind: 'failed', reason: 'attempt-lost', cause };
+  }
+
+  /** Whether that could be tried to the end. Where it could not, the record counts as abandoned, and the key is free all the same. */
+  async #giveBack({ keyHash }: AttemptIdentity, attempt: number, error: unknown): Promise<boolean> {
+    const { store } = this.parts;
+    let session: Session | undefined;
+    try {
+      session = await store.open(GIVE_BACK_TIMEOUT_MS);
+      const given = store.giveBack(session, { keyHash, attempt, error, waitMs: GIVE_BACK_TIMEOUT_MS });
+      await session.within(2 * GIVE_BACK_TIMEOUT_MS, given);
+      return true;
+    } catch {
+      // What ended the attempt's connection may have ended others of the pool, which nobody has looked at since.
+      return session !== undefined && !session.isLost;
+    } finally {
+      void session?.rollbackAndRelease(GIVE_BACK_TIMEOUT_MS);
+    }
   }
 
   async #commit<Result extends CommitResult | CompleteResult>(
