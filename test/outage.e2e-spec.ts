@@ -11,6 +11,7 @@ import { startPgBouncer, type PgBouncerServer } from './support/topology.js';
 import { until } from './support/until.js';
 
 const CLIENTS = 16;
+/** `npm run test:crash` is the long form, with 100 rounds and 5 restarts. */
 const TERMINATIONS = Number(process.env['TERMINATIONS'] ?? 30);
 const RESTARTS = Number(process.env['RESTARTS'] ?? 2);
 const POOL_SIZE = 10;
