@@ -395,7 +395,7 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
 
     describe('the number of an attempt', () => {
       /** What a transaction-mode request does up to its handler. */
-      const begin = async (): Promise<{ session: Session; attempt: number }> => {
+      const begin = async (): Promise<{ session: Session; attempt: number; born: string }> => {
         const parts = { store: store.records, settings: { acquireTimeoutMs: 5_000, maxWaiters: 1 } };
         const acquired = await acquire(parts, identity, TRANSACTION_POLICY);
         if (acquired.kind !== 'owned') throw new Error(`not owned: ${acquired.kind}`);
@@ -425,14 +425,17 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
 
       it('only grows in transaction mode', async () => {
         const numbers: unknown[] = [];
+        let born = '';
         const next = async (): Promise<Session> => {
-          const { session, attempt } = await begin();
-          numbers.push(attempt);
-          return session;
+          const begun = await begin();
+          numbers.push(begun.attempt);
+          ({ born } = begun);
+          return begun.session;
         };
-        const outcome = async (): Promise<{ keyHash: Buffer; attempt: number }> => ({
+        const outcome = async (): Promise<{ keyHash: Buffer; attempt: number; born: string }> => ({
           keyHash: identity.keyHash,
           attempt: (await numberNow()) as number,
+          born,
         });
         await store.records.release(await next(), {
           ...(await outcome()),
@@ -458,19 +461,20 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
           numbers.push(fence.attempt);
           return fence;
         };
-        const inTransaction = async (): Promise<Session> => {
-          const { session, attempt } = await begin();
+        const inTransaction = async (): Promise<{ session: Session; born: string }> => {
+          const { session, attempt, born } = await begin();
           numbers.push(attempt);
-          return session;
+          return { session, born };
         };
         await release(await leased());
-        await (await inTransaction()).query({ text: 'ROLLBACK' });
+        await (await inTransaction()).session.query({ text: 'ROLLBACK' });
         await complete(await leased());
         await expire();
-        const session = await inTransaction();
+        const { session, born } = await inTransaction();
         await store.records.release(session, {
           keyHash: identity.keyHash,
           attempt: 4,
+          born,
           error: new Error('released'),
           began: true,
         });

@@ -2,7 +2,9 @@ import { createHash, randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, inject } from 'vitest';
 import type { AttemptIdentity } from '../libs/idempotency/src/store/identity.js';
+import { BORN } from '../libs/idempotency/src/store/idempotency.sql.js';
 import { IdempotencyStore, StaleAttemptError } from '../libs/idempotency/src/store/idempotency.store.js';
+import { LeaseStore } from '../libs/idempotency/src/store/lease.store.js';
 import { migrate } from '../libs/idempotency/src/store/migrations/migrator.js';
 import type { StoredResponse } from '../libs/idempotency/src/store/record.js';
 import { Session } from '../libs/idempotency/src/store/session.js';
@@ -73,6 +75,13 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
           identity.key,
         ])
       )[0];
+    const bornAt = async (): Promise<string> => {
+      const rows = await database.rows<{ born: string }>(
+        `SELECT ${BORN} AS born FROM idempotency_keys WHERE key = $1`,
+        [identity.key],
+      );
+      return rows[0]?.born ?? '';
+    };
     /** Makes the row's attempt 2, as if a retry had taken it over from `session`'s attempt 1. */
     const takeOver = async (): Promise<void> =>
       void (await database.rows('UPDATE idempotency_keys SET attempt = 2 WHERE key = $1', [identity.key]));
@@ -216,10 +225,27 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         await store.giveBack(session, {
           keyHash: identity.keyHash,
           attempt: 1,
+          born: await bornAt(),
           error: new Error('late'),
           waitMs: 1_000,
         });
         expect(await row()).toMatchObject({ status: 'pending', attempt: 2 });
+      });
+
+      it('cannot release another life of the key, of the same number, which lease mode holds', async () => {
+        const session = await owner();
+        const born = await bornAt();
+        await session.query({ text: 'COMMIT' });
+        await database.rows('DELETE FROM idempotency_keys WHERE key = $1', [identity.key]);
+        const lease = { ttlMs: 60_000, leaseMs: 60_000, retryAbandoned: true, maxAttempts: 5 };
+        const anew = await new LeaseStore(store).claim(await open(), identity, lease);
+        const late = { keyHash: identity.keyHash, attempt: 1, born, error: new Error('late') };
+        await store.giveBack(await open(), { ...late, waitMs: 1_000 });
+        await session.query({ text: store.sql.BEGIN });
+        await session.query({ text: store.sql.SAVEPOINT });
+        await store.release(session, { ...late, began: true });
+        expect(await row()).toMatchObject({ status: 'pending', attempt: 1 });
+        expect(anew.kind).toBe('claimed');
       });
 
       it('cannot remove the record', async () => {
@@ -266,6 +292,7 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
       await store.release(session, {
         keyHash: identity.keyHash,
         attempt: 1,
+        born: await bornAt(),
         error: new Error('pipe'),
         began: false,
       });
@@ -276,6 +303,7 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
       await store.release(third, {
         keyHash: identity.keyHash,
         attempt: 2,
+        born: await bornAt(),
         error: new Error('pipe'),
         began: false,
       });

@@ -472,4 +472,12 @@ export const MUTANTS = [
     spec: 'test/attempts.e2e-spec.ts',
     test: 'gives the key back when the connections of the pool that come next are dead as well',
   },
+  {
+    name: 'an attempt gives back another life of its key',
+    file: 'store/idempotency.sql.ts',
+    find: " AND status = 'pending' AND ${BORN} = $4::bigint`;",
+    replace: " AND status = 'pending' AND $4::bigint IS NOT NULL`;",
+    spec: 'test/store.e2e-spec.ts',
+    test: 'cannot release another life of the key',
+  },
 ];

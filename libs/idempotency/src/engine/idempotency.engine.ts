@@ -177,9 +177,9 @@ export class IdempotencyEngine implements Engine {
     error: unknown,
     began = attempt.handlerBegan,
   ): Promise<EngineOutcome> {
-    const { session, identity, number } = attempt;
+    const { session } = attempt;
     const result = await this.#commit(attempt, session, () =>
-      this.parts.store.release(session, { keyHash: identity.keyHash, attempt: number, error, began }),
+      this.parts.store.release(session, { ...lifeOf(attempt), error, began }),
     );
     // The handler's error may be no more than the first sign of a lost connection.
     if (result.kind !== 'committed') return this.#lost(attempt, result.cause);
@@ -194,22 +194,22 @@ export class IdempotencyEngine implements Engine {
    * attempt is given back on another connection, as far as that can be done at once: `maxAttempts` counts requests
    * that kill their process, not a database that restarts.
    */
-  async #lost({ session, identity, number }: TransactionAttempt, cause: unknown): Promise<EngineOutcome> {
-    session.destroy(cause instanceof Error ? cause : new ConnectionLostError(String(cause)));
+  async #lost(attempt: TransactionAttempt, cause: unknown): Promise<EngineOutcome> {
+    attempt.session.destroy(cause instanceof Error ? cause : new ConnectionLostError(String(cause)));
     const deadline = new Deadline(GIVE_BACK_TIMEOUT_MS);
     for (let tries = 0; tries < GIVE_BACK_TRIES && deadline.remainingMs > 0; tries++) {
-      if (await this.#giveBack(identity, number, cause)) break;
+      if (await this.#giveBack(attempt, cause, deadline.remainingMs)) break;
     }
     return { kind: 'failed', reason: 'attempt-lost', cause };
   }
 
   /** Whether that could be tried to the end. Where it could not, the record counts as abandoned, and the key is free all the same. */
-  async #giveBack({ keyHash }: AttemptIdentity, attempt: number, error: unknown): Promise<boolean> {
+  async #giveBack(attempt: TransactionAttempt, error: unknown, openMs: number): Promise<boolean> {
     const { store } = this.parts;
     let session: Session | undefined;
     try {
-      session = await store.open(GIVE_BACK_TIMEOUT_MS);
-      const given = store.giveBack(session, { keyHash, attempt, error, waitMs: GIVE_BACK_TIMEOUT_MS });
+      session = await store.open(openMs);
+      const given = store.giveBack(session, { ...lifeOf(attempt), error, waitMs: GIVE_BACK_TIMEOUT_MS });
       await session.within(2 * GIVE_BACK_TIMEOUT_MS, given);
       return true;
     } catch {
@@ -239,9 +239,8 @@ export class IdempotencyEngine implements Engine {
    */
   async #resolve(attempt: TransactionAttempt, cause: unknown): Promise<EngineOutcome> {
     attempt.session.destroy(cause instanceof Error ? cause : new ConnectionLostError(String(cause)));
-    const { identity, number, born } = attempt;
-    const { keyHash } = identity;
-    const resolution = await resolveOutcome(this.parts.store, { keyHash, attempt: number, born });
+    const { identity, number } = attempt;
+    const resolution = await resolveOutcome(this.parts.store, lifeOf(attempt));
     this.#emit({ type: 'unknown', attempt: number, resolution, ...named(identity) });
     switch (resolution) {
       case 'committed':
@@ -256,4 +255,9 @@ export class IdempotencyEngine implements Engine {
   #emit(event: IdempotencyEvent): void {
     this.parts.emit(event);
   }
+}
+
+/** What tells an attempt from every other one, also from one of the same number in another life of its key. */
+function lifeOf({ identity: { keyHash }, number: attempt, born }: TransactionAttempt) {
+  return { keyHash, attempt, born };
 }

@@ -176,11 +176,18 @@ WITH fenced AS (
   RETURNING expires_at)
 SELECT 1 / count(*) AS written, ${expiresAt('min(expires_at)')}, ${DATABASE_NOW} FROM fenced`;
 
-  /** Gives the key back after a failure that left no effect. $1 key_hash, $2 attempt, $3 last_error */
+  /**
+   * Gives the key back after a failure that left no effect.
+   *
+   * - fenced by `born` too: where the attempt has lost its lock, as with its connection, the record may have begun another life
+   *   with an attempt of the same number. In lease mode no lock of that one's would be in the way.
+   *
+   * $1 key_hash, $2 attempt, $3 last_error, $4 born
+   */
   const RELEASE = `
 UPDATE ${table}
    SET status = 'error', last_error = $3, abandoned = 0
- WHERE key_hash = $1 AND attempt = $2 AND status = 'pending'`;
+ WHERE key_hash = $1 AND attempt = $2 AND status = 'pending' AND ${BORN} = $4::bigint`;
 
   /**
    * Removes a record whose handler never began, so that the key works with a corrected body. Only a first attempt:

@@ -73,6 +73,15 @@ interface ReadRow extends QueryResultRow {
   database_now_ms: number;
 }
 
+/** An attempt that left no effect, and why. */
+interface ReleasedAttempt {
+  readonly keyHash: Buffer;
+  readonly attempt: number;
+  /** When its record began, in microseconds. */
+  readonly born: string;
+  readonly error: unknown;
+}
+
 /** What COMPLETE and RELEASE keep of an error, for operators. */
 const LAST_ERROR_LENGTH = 500;
 
@@ -209,27 +218,27 @@ export class IdempotencyStore {
   /** Rolls the handler's rows back and gives the key back; the record goes when its handler never `began`. */
   async release(
     session: Session,
-    { keyHash, attempt, error, began }: { keyHash: Buffer; attempt: number; error: unknown; began: boolean },
+    { keyHash, attempt, born, error, began }: ReleasedAttempt & { readonly began: boolean },
   ): Promise<CommitResult> {
     const { sql } = this;
     const statement: Statement =
       !began && attempt === 1
         ? { text: sql.FORGET, values: [keyHash, attempt] }
-        : { text: sql.RELEASE, values: [keyHash, attempt, describeError(error)] };
+        : { text: sql.RELEASE, values: [keyHash, attempt, describeError(error), born] };
     return commit(session, [{ text: sql.ROLLBACK_TO_SAVEPOINT }, statement], sql.COMMIT);
   }
 
   /** Gives the key back for an attempt whose own connection is gone. Waits at most `waitMs` for its backend to end. */
   async giveBack(
     session: Session,
-    { keyHash, attempt, error, waitMs }: { keyHash: Buffer; attempt: number; error: unknown; waitMs: number },
+    { keyHash, attempt, born, error, waitMs }: ReleasedAttempt & { readonly waitMs: number },
   ): Promise<void> {
     const { sql } = this;
     committed(
       await flush(session, [
         { text: sql.BEGIN },
         { text: sql.LIMIT_WAIT, values: [waitMs] },
-        { text: sql.RELEASE, values: [keyHash, attempt, describeError(error)] },
+        { text: sql.RELEASE, values: [keyHash, attempt, describeError(error), born] },
         { text: sql.COMMIT },
       ]),
     );
