@@ -1,111 +1,21 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { IdempotencyEvent } from '../events/idempotency-event.js';
-import { Sealer } from '../sealing/sealer.js';
+import { describe, expect, it, vi } from 'vitest';
+import {
+  aProcess,
+  databaseNow,
+  execute,
+  find,
+  identity,
+  one,
+  outcome,
+  pass,
+  sharedCache,
+  useFakedTime,
+} from '../../../../test/support/replay-cache.js';
 import { DatabaseClock } from '../store/database-clock.js';
-import type { AttemptIdentity } from '../store/identity.js';
-import { memoryCache } from './memory/index.js';
-import type { KeptOutcome, Known, ReplayCache } from './replay-cache.js';
+import type { KeptOutcome } from './replay-cache.js';
 import { ReplayCaches } from './replay-caches.js';
-import type { SharedCache } from './shared-cache.js';
 
-const FAKED = [
-  'setTimeout',
-  'clearTimeout',
-  'setImmediate',
-  'clearImmediate',
-  'performance',
-  'Date',
-] as const;
-/** When the tests begin, by the database's clock; this machine's time of day is hours off. */
-const DATABASE_MS = 1_764_000_000_000;
-let startedAt: number;
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: [...FAKED], now: DATABASE_MS - 7 * 3_600_000 });
-  startedAt = performance.now();
-});
-afterEach(() => void vi.useRealTimers());
-
-const pass = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
-const databaseNow = (): number => DATABASE_MS + performance.now() - startedAt;
-
-const sealing = new Sealer([Buffer.alloc(32, 7)]);
-const identity = (seed = 1, fingerprint = 1): AttemptIdentity => ({
-  namespace: 'default',
-  scope: '',
-  key: `key ${seed}`,
-  keyHash: Buffer.alloc(32, seed),
-  operation: 'POST /',
-  fingerprint: Buffer.alloc(32, fingerprint),
-});
-const one = identity();
-const outcome = (text = 'paid', lifeMs = 60_000): KeptOutcome => ({
-  raised: false,
-  response: { status: 201, headers: { etag: '"1"' }, body: Buffer.from(text) },
-  expiresAtMs: databaseNow() + lifeMs,
-});
-const textOf = (known: Known | undefined): string | undefined =>
-  known?.kind === 'final' ? `${known.source}: ${known.response.body?.toString()}` : known?.kind;
-
-/** A shared cache whose answers come at once, and what was written there. */
-function sharedCache(parts: Partial<SharedCache> = {}) {
-  const held = new Map<string, { value: Uint8Array; until: number }>();
-  const asked: string[] = [];
-  const at = (key: string): Uint8Array | undefined => {
-    const found = held.get(key);
-    return found && found.until > performance.now() ? found.value : undefined;
-  };
-  const cache: SharedCache = {
-    name: 'double',
-    start: () => undefined,
-    nodeOf: () => 'a',
-    get: (key) => {
-      asked.push(key);
-      return Promise.resolve(at(key));
-    },
-    set: (key, value, { ttlMs, onlyIfAbsent }) => {
-      if (!onlyIfAbsent || !at(key)) held.set(key, { value, until: performance.now() + ttlMs });
-      return Promise.resolve();
-    },
-    delete: (key) => {
-      held.delete(key);
-      return Promise.resolve();
-    },
-    close: () => Promise.resolve(),
-    ...parts,
-  };
-  const ttl = (): number => Math.max(...[...held.values()].map(({ until }) => until - performance.now()));
-  return { cache, held, asked, ttl };
-}
-
-interface ProcessOptions {
-  readonly shared?: SharedCache | undefined;
-  readonly memory?: boolean;
-  readonly inFlightMs?: number | undefined;
-  readonly space?: string;
-}
-
-/** What one process has, after it has heard from its database. */
-function aProcess({ shared, memory = false, space = 'a1', ...options }: ProcessOptions = {}) {
-  const events: IdempotencyEvent[] = [];
-  const clock = new DatabaseClock();
-  const caches = new ReplayCaches({
-    memory: memory ? memoryCache() : undefined,
-    shared: shared && { cache: shared, sealing },
-    timeoutMs: 50,
-    inFlightMs: 'inFlightMs' in options ? options.inFlightMs : 2_000,
-    emit: (event) => events.push(event),
-  });
-  const hear = (): void => clock.observe(databaseNow(), performance.now());
-  hear();
-  return { cache: caches.of(space, clock), events, hear, clock };
-}
-
-/** Executes to an outcome, quicker than a hint is given. */
-function execute(cache: ReplayCache, kept: KeptOutcome | undefined, who = one): void {
-  cache.begin(who, () => true)(kept);
-}
-const find = async (cache: ReplayCache, who = one): Promise<string | undefined> =>
-  textOf(await cache.find(who));
+useFakedTime();
 
 describe('a replay cache', () => {
   it('has nothing of a record before an attempt on it came to an outcome', async () => {
@@ -373,148 +283,6 @@ describe('a replay cache', () => {
       const here = aProcess({ memory: true, inFlightMs: undefined });
       here.cache.beginLook(one)('in-flight');
       expect(await find(here.cache)).toBeUndefined();
-    });
-  });
-
-  interface RunningOptions extends Partial<SharedCache> {
-    readonly isHeld?: () => boolean;
-    readonly hints?: boolean;
-  }
-
-  describe('a hint', () => {
-    /** Two processes with one shared cache; an attempt begins at the first. */
-    async function running({ isHeld = () => true, hints = true, ...parts }: RunningOptions = {}) {
-      const inFlightMs = hints ? 2_000 : undefined;
-      const shared = sharedCache(parts);
-      const here = aProcess({ shared: shared.cache, inFlightMs });
-      const there = aProcess({ shared: shared.cache, inFlightMs });
-      const end = here.cache.begin(one, isHeld);
-      await pass(25);
-      return { ...shared, here, there, end };
-    }
-
-    it('is given for a handler that takes its time, and to that payload alone', async () => {
-      const { there, end, ttl } = await running();
-      expect(await find(there.cache)).toBe('in-flight');
-      expect(await find(there.cache, identity(1, 2))).toBeUndefined();
-      expect(ttl()).toBeLessThanOrEqual(2_000);
-      end(undefined);
-    });
-
-    it('is believed for 20 ms without asking when there are many duplicates, and by one who asks now and then not at all', async () => {
-      const { cache, there, end } = await running();
-      const ask = vi.spyOn(cache, 'get');
-      expect(await find(there.cache)).toBe('in-flight');
-      await pass(21);
-      expect(await find(there.cache)).toBe('in-flight');
-      expect(ask).toHaveBeenCalledTimes(2);
-      for (let index = 0; index < 100; index++) expect(await find(there.cache)).toBe('in-flight');
-      expect(ask).toHaveBeenCalledTimes(3);
-      await pass(21);
-      expect(await find(there.cache)).toBe('in-flight');
-      expect(ask).toHaveBeenCalledTimes(4);
-      end(outcome());
-      await pass(21);
-      expect(await find(there.cache)).toBe('shared: paid');
-    });
-
-    it('is not given for a handler that is quicker than 20 ms', async () => {
-      const { cache, held } = sharedCache();
-      const here = aProcess({ shared: cache });
-      const end = here.cache.begin(one, () => true);
-      await pass(19);
-      expect(held.size).toBe(0);
-      end(undefined);
-      await pass(5_000);
-      expect(held.size).toBe(0);
-      expect(vi.getTimerCount()).toBe(0);
-    });
-
-    it('is given again as long as the attempt runs', async () => {
-      const { there, here, end } = await running();
-      for (let second = 0; second < 30; second++) {
-        await pass(1_000);
-        here.hear();
-        there.hear();
-        expect(await find(there.cache)).toBe('in-flight');
-      }
-      end(outcome());
-      await pass(101);
-      expect(await find(there.cache)).toBe('shared: paid');
-      expect(vi.getTimerCount()).toBe(0);
-    });
-
-    it('ends with its life when its process dies', async () => {
-      const { there, held, here } = await running();
-      expect(here).toBeDefined();
-      // A process that is dead writes nothing; the other side sees its last word.
-      const [[key, last]] = [...held] as [[string, { value: Uint8Array; until: number }]];
-      const copy = sharedCache();
-      copy.held.set(key, { value: last.value, until: Infinity });
-      const survivor = aProcess({ shared: copy.cache });
-      expect(await find(survivor.cache)).toBe('in-flight');
-      await pass(1_974);
-      expect(await find(survivor.cache)).toBe('in-flight');
-      await pass(125);
-      // Although the cache has it still.
-      expect(await find(survivor.cache)).toBeUndefined();
-      expect(await find(there.cache)).toBe('in-flight');
-    });
-
-    it('is taken back when the attempt ends without an outcome: no retry is delayed at the same process', async () => {
-      const { here, there, end, held } = await running();
-      expect(await find(here.cache)).toBe('in-flight');
-      expect(await find(there.cache)).toBe('in-flight');
-      end(undefined);
-      expect(await find(here.cache)).toBeUndefined();
-      expect(held.size).toBe(0);
-      await pass(101);
-      expect(await find(there.cache)).toBeUndefined();
-    });
-
-    it('is not given, nor given again, by an attempt that does not hold its record any more', async () => {
-      let isHeld = true;
-      const { there, end, held } = await running({ isHeld: () => isHeld });
-      isHeld = false;
-      await pass(2_000);
-      expect(await find(there.cache)).toBeUndefined();
-      // What another attempt has put there since is left alone.
-      execute(there.cache, outcome());
-      await pass(4_000);
-      expect(held.size).toBe(1);
-      expect(await find(there.cache)).toBe('shared: paid');
-      end(undefined);
-    });
-
-    it('makes way for the outcome', async () => {
-      const { here, there, end } = await running();
-      end(outcome());
-      await pass(1);
-      expect(await find(here.cache)).toBe('shared: paid');
-      expect(await find(there.cache)).toBe('shared: paid');
-    });
-
-    it.each([
-      ['is larger than the cache takes', { maxValueBytes: 100 }, (): KeptOutcome => outcome('x'.repeat(200))],
-      ['has expired', {}, (): KeptOutcome => outcome('paid', 0)],
-    ])('does not stand beside an outcome that %s', async (_, parts, made) => {
-      const { there, end, held } = await running(parts);
-      expect(held.size).toBe(1);
-      end(made());
-      await pass(1);
-      expect(held.size).toBe(0);
-      await pass(101);
-      expect(await find(there.cache)).toBeUndefined();
-    });
-
-    it('is neither given nor taken when hints are off', async () => {
-      const { held, end } = await running({ hints: false });
-      expect(held.size).toBe(0);
-      end(undefined);
-      const giving = await running();
-      const not = aProcess({ shared: giving.cache, inFlightMs: undefined });
-      expect(await find(not.cache)).toBeUndefined();
-      giving.end(undefined);
     });
   });
 
