@@ -16,6 +16,7 @@ const sql = idempotencySql('idempotency_keys', inject('postgresVersion'));
 const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();
 
 interface Locked {
+  locked: boolean;
   readonly attempt: number;
   readonly abandoned: number;
   readonly status: string;
@@ -51,7 +52,9 @@ describe('the statements of a claim, by themselves', () => {
         client.query(sql.CLAIM, [sha256(key), 'test', '', key, 'POST /', sha256(payload), 60_000]),
       begin: () => client.query(sql.BEGIN),
       lock: async (payload = 'payload') =>
-        (await client.query<Locked>(sql.LOCK, [...values(payload), 60_000])).rows,
+        (await client.query<Locked>(sql.LOCK_OR_READ, [...values(payload), 60_000])).rows.filter(
+          ({ locked }) => locked,
+        ),
       lockWaiting: async () =>
         (await client.query<Locked>(sql.LOCK_WAITING, [...values('payload'), 60_000])).rows,
       pid: async () => (await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]?.pid,

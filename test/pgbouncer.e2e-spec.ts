@@ -247,6 +247,17 @@ describeWith(['pgbouncer'], 'through PgBouncer in transaction pooling', () => {
         );
         for (const row of settings.flat()) expect(row).toMatchObject({ lock: '0', commit: 'on', idle: '0' });
       });
+
+      it('prepare nothing through a pooler, whose next transaction may have another backend', async () => {
+        const kept = await Promise.all(
+          Array.from({ length: BACKENDS }, () =>
+            (apps[0] as TestApp).dataSource.query<{ name: string }[]>(
+              'SELECT name FROM pg_prepared_statements, pg_sleep(0.2)',
+            ),
+          ),
+        );
+        expect(kept.flat()).toEqual([]);
+      });
     },
   );
 

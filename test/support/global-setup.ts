@@ -22,7 +22,7 @@ declare module 'vitest' {
 /**
  * One real PostgreSQL for all end-to-end tests, in a directory that goes with it; each test file makes databases of
  * its own. `TEST_POSTGRES_URL` names another server to run them on, as its superuser. The library, the
- * cart and the payment provider are compiled too: the tests that kill processes run what `npm run build` makes.
+ * cart, the payment provider and the benchmark are compiled too: tests that start processes run what `npm run build` makes.
  *
  * What is left out for want of a server is said by name when the run ends; with `CI=true` nothing may be left out.
  */
@@ -52,6 +52,7 @@ async function startDatabase(project: TestProject): Promise<() => Promise<void>>
     'libs/idempotency/tsconfig.lib.json',
     'apps/cart/tsconfig.app.json',
     'apps/payment-provider/tsconfig.app.json',
+    'bench/tsconfig.json',
   ]) {
     execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', config], { stdio: 'inherit' });
   }

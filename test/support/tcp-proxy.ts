@@ -1,5 +1,6 @@
 import net from 'node:net';
 import { once } from 'node:events';
+import { statementReader } from './statement-reader.js';
 
 /** What happens to the next COMMIT that passes. */
 export type CommitFault =
@@ -19,13 +20,17 @@ export interface TcpProxy {
   close(): Promise<void>;
 }
 
-/** `COMMIT` as a simple query of PostgreSQL's wire protocol: type, length, text, NUL. */
-const COMMIT = Buffer.from('Q\0\0\0\x0bCOMMIT\0', 'latin1');
+interface Armed {
+  readonly fault: CommitFault;
+  readonly isMeant: (statement: string) => boolean;
+  readonly tag: string;
+  readonly met: () => void;
+}
 
 /** A TCP proxy in front of PostgreSQL that can lose the answer to a COMMIT. */
 export async function startProxy(target: { host: string; port: number }): Promise<TcpProxy> {
   const sockets = new Set<net.Socket>();
-  let armed: { fault: CommitFault; statement: Buffer; tag: string; met: () => void } | undefined;
+  let armed: Armed | undefined;
   let down = false;
 
   const server = net.createServer((client) => {
@@ -47,23 +52,23 @@ export async function startProxy(target: { host: string; port: number }): Promis
         cut();
       });
     }
+    const read = statementReader();
     client.on('data', (chunk: Buffer) => {
-      const at = armed ? chunk.indexOf(armed.statement) : -1;
-      if (!armed || at === -1) {
-        upstream.write(chunk);
-        return;
+      const messages = read(chunk);
+      const at = messages.findIndex(({ statement }) => statement !== undefined && armed?.isMeant(statement));
+      if (armed && at !== -1) {
+        const { fault, tag, met } = armed;
+        armed = undefined;
+        if (fault === 'cut-before') {
+          // What stands before it in the same packet is delivered: the record's UPDATE, for one.
+          upstream.end(Buffer.concat(messages.slice(0, at).map(({ bytes }) => bytes)));
+          client.destroy();
+          met();
+          return;
+        }
+        swallowing = { tag, met };
       }
-      const { fault, tag, met } = armed;
-      armed = undefined;
-      if (fault === 'cut-before') {
-        // What stands before it in the same packet is delivered: the record's UPDATE, for one.
-        upstream.end(chunk.subarray(0, at));
-        client.destroy();
-        met();
-        return;
-      }
-      swallowing = { tag, met };
-      upstream.write(chunk);
+      upstream.write(Buffer.concat(messages.map(({ bytes }) => bytes)));
     });
     upstream.on('data', (chunk: Buffer) => {
       if (!swallowing) {
@@ -81,9 +86,14 @@ export async function startProxy(target: { host: string; port: number }): Promis
   return {
     port: (server.address() as net.AddressInfo).port,
     faultNextCommit: (fault) =>
-      new Promise((met) => (armed = { fault, statement: COMMIT, tag: 'COMMIT', met })),
+      new Promise(
+        (met) => (armed = { fault, isMeant: (statement) => statement === 'COMMIT', tag: 'COMMIT', met }),
+      ),
     loseAnswerTo: (text, tag) =>
-      new Promise((met) => (armed = { fault: 'swallow-answer', statement: Buffer.from(text), tag, met })),
+      new Promise(
+        (met) =>
+          (armed = { fault: 'swallow-answer', isMeant: (statement) => statement.includes(text), tag, met }),
+      ),
     setDown: (isDown) => {
       down = isDown;
       if (isDown) for (const socket of sockets) socket.destroy();

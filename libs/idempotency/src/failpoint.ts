@@ -40,6 +40,11 @@ export function failpoint(point: Failpoint): void {
   reached?.(point);
 }
 
+/** Whether a test has: what is only done to make a point reachable is left out otherwise. */
+export function areFailpointsArmed(): boolean {
+  return reached !== undefined;
+}
+
 /** Arms every failpoint of this process with one function; returns how to disarm it. For tests only. */
 export function armFailpoints(onReached: (point: Failpoint) => void): () => void {
   reached = onReached;

@@ -55,6 +55,7 @@ export async function prepareDatabase(
           "migrations: 'run'.",
       });
     }
+    if (facts.isDirect) source.prepared?.turnOn();
     const space = replayCache && (await within(session, checkMs, tableSpace(session, table)));
     return { ...facts, space };
   });

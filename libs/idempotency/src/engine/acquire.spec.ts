@@ -35,6 +35,7 @@ const fresh: LockedRecord = {
   status: 'pending',
   expired: false,
   begun: false,
+  expiresAtMs: 0,
 };
 const locked = (record: Partial<LockedRecord> = {}): ClaimResult => ({
   kind: 'locked',
@@ -78,6 +79,7 @@ describe('acquire', () => {
     await expect(acquire(parts, identity, policy)).resolves.toEqual({
       kind: 'owned',
       session,
+      expiresAtMs: 0,
       attempt: 1,
       born: fresh.born,
       takenOver: false,
@@ -94,6 +96,7 @@ describe('acquire', () => {
     await expect(acquire(parts, identity, policy)).resolves.toEqual({
       kind: 'owned',
       session,
+      expiresAtMs: 0,
       attempt: 2,
       born: fresh.born,
       takenOver: true,

@@ -1,9 +1,9 @@
 import type { IdempotencyEvent } from '../events/idempotency-event.js';
-import { failpoint } from '../failpoint.js';
+import { areFailpointsArmed, failpoint } from '../failpoint.js';
 import { ConnectionLostError } from '../store/connection-lost.error.js';
 import type { AttemptIdentity } from '../store/identity.js';
 import type { CommitResult } from '../store/commit.js';
-import type { CompleteResult, IdempotencyStore } from '../store/idempotency.store.js';
+import type { IdempotencyStore } from '../store/idempotency.store.js';
 import type { Session } from '../store/session.js';
 import { isTransactionConflict } from '../store/sql-state.js';
 import { explainRefusal } from '../transaction/explain-refusal.js';
@@ -54,7 +54,7 @@ export class IdempotencyEngine implements Engine {
   async #execute(
     identity: AttemptIdentity,
     policy: AttemptPolicy,
-    { session, attempt: number, born, takenOver }: Owned,
+    { session, attempt: number, born, expiresAtMs, takenOver }: Owned,
     handler: RunHandler,
   ): Promise<EngineOutcome> {
     const share = beginTurn(this.parts.turns, identity, () => !session.isLost);
@@ -76,7 +76,7 @@ export class IdempotencyEngine implements Engine {
         undoHandler,
       });
       const outcome = await this.#runHandler(attempt, policy, handler);
-      const result = await this.#settle(attempt, outcome);
+      const result = await this.#settle(attempt, outcome, expiresAtMs);
       if (result.kind === 'executed' && outcome.kind === 'final') {
         const { response } = outcome;
         shared = {
@@ -100,31 +100,33 @@ export class IdempotencyEngine implements Engine {
   }
 
   /** The handler's outcome, or a release as soon as its transaction is lost: there is nothing left to wait for. */
-  async #runHandler(
+  #runHandler(
     attempt: TransactionAttempt,
-    policy: AttemptPolicy,
+    { maxRuntimeMs }: AttemptPolicy,
     handler: RunHandler,
   ): Promise<HandlerOutcome> {
     const { session } = attempt;
-    const overdue = setTimeout(() => {
-      session.destroy(
-        new ConnectionLostError(`the attempt ran for longer than maxRuntime (${policy.maxRuntimeMs} ms)`),
-      );
-    }, policy.maxRuntimeMs);
-    try {
-      return await Promise.race([
-        // A storeIf that throws, for one: what cannot be judged is not final.
-        attempt
-          .run(() => handler(attempt))
-          .catch((error: unknown): HandlerOutcome => ({ kind: 'release', error })),
-        session.lost.then((error): HandlerOutcome => ({ kind: 'release', error })),
-      ]);
-    } finally {
-      clearTimeout(overdue);
-    }
+    return new Promise((resolve) => {
+      const overdue = setTimeout(() => {
+        session.destroy(
+          new ConnectionLostError(`the attempt ran for longer than maxRuntime (${maxRuntimeMs} ms)`),
+        );
+      }, maxRuntimeMs);
+      const end = (outcome: HandlerOutcome): void => {
+        clearTimeout(overdue);
+        resolve(outcome);
+      };
+      session.whenLost((error) => end({ kind: 'release', error }));
+      // A storeIf that throws, for one: what cannot be judged is not final.
+      attempt.run(() => handler(attempt)).then(end, (error: unknown) => end({ kind: 'release', error }));
+    });
   }
 
-  async #settle(attempt: TransactionAttempt, outcome: HandlerOutcome): Promise<EngineOutcome> {
+  async #settle(
+    attempt: TransactionAttempt,
+    outcome: HandlerOutcome,
+    expiresAtMs: number,
+  ): Promise<EngineOutcome> {
     const { session } = attempt;
     const unfinished = attempt.settle();
     failpoint('handler-returned');
@@ -133,21 +135,21 @@ export class IdempotencyEngine implements Engine {
     // An error's rows are rolled back anyway; an answer must not be given for work that is half done.
     if (unfinished && outcome.status === 'completed') return this.#release(attempt, unfinished);
 
-    const result = await this.#commit(attempt, session, () =>
+    const result = await this.#commit(session, () =>
       this.parts.store.complete(session, {
         keyHash: attempt.identity.keyHash,
         attempt: attempt.number,
         status: outcome.status,
         response: outcome.response,
         ...(outcome.status === 'error' ? { error: outcome.error } : {}),
-        onSent: (what) => failpoint(what === 'record' ? 'record-written' : 'commit-sent'),
+        ...(areFailpointsArmed() ? { onSent: reachFailpoint } : {}),
       }),
     );
     switch (result.kind) {
       case 'committed':
         failpoint('committed');
         session.release();
-        return { kind: 'executed', attempt: attempt.number, expiresAtMs: result.expiresAtMs };
+        return { kind: 'executed', attempt: attempt.number, expiresAtMs };
       case 'refused':
         return this.#refused(attempt, result.cause);
       case 'unknown':
@@ -178,7 +180,7 @@ export class IdempotencyEngine implements Engine {
     began = attempt.handlerBegan,
   ): Promise<EngineOutcome> {
     const { session } = attempt;
-    const result = await this.#commit(attempt, session, () =>
+    const result = await this.#commit(session, () =>
       this.parts.store.release(session, { ...lifeOf(attempt), error, began }),
     );
     // The handler's error may be no more than the first sign of a lost connection.
@@ -220,11 +222,7 @@ export class IdempotencyEngine implements Engine {
     }
   }
 
-  async #commit<Result extends CommitResult | CompleteResult>(
-    attempt: TransactionAttempt,
-    session: Session,
-    work: () => Promise<Result>,
-  ): Promise<Result | Extract<CommitResult, { kind: 'unknown' }>> {
+  async #commit(session: Session, work: () => Promise<CommitResult>): Promise<CommitResult> {
     try {
       return await session.within(COMMIT_TIMEOUT_MS, work());
     } catch (cause) {
@@ -255,6 +253,10 @@ export class IdempotencyEngine implements Engine {
   #emit(event: IdempotencyEvent): void {
     this.parts.emit(event);
   }
+}
+
+function reachFailpoint(sent: 'record' | 'commit'): void {
+  failpoint(sent === 'record' ? 'record-written' : 'commit-sent');
 }
 
 /** What tells an attempt from every other one, also from one of the same number in another life of its key. */

@@ -1,10 +1,11 @@
 import type { QueryResult } from 'pg';
+import type { BatchAnswer } from './batch.js';
 import type { Session, Statement } from './session.js';
 import { CommitRefusedError, isRefusal, SERIALIZATION_FAILURE, sqlStateOf } from './sql-state.js';
 
 export type CommitResult =
   /** `answers`: to the statements, COMMIT the last. */
-  | { readonly kind: 'committed'; readonly answers: readonly QueryResult[] }
+  | { readonly kind: 'committed'; readonly answers: readonly BatchAnswer[] }
   /** PostgreSQL said no: nothing was committed. */
   | { readonly kind: 'refused'; readonly cause: unknown }
   /** The connection went after COMMIT was sent and before its answer came. */
@@ -26,49 +27,41 @@ export async function flush(
   return results;
 }
 
+/**
+ * Sends statements and their COMMIT together. When one of them fails the transaction is still open, and failed.
+ *
+ * `onSent`: see {@link sendBatch}.
+ */
 export async function commit(
   session: Session,
   before: readonly Statement[],
   commitText: string,
   { onSent }: { readonly onSent?: ((what: 'record' | 'commit') => void) | undefined } = {},
 ): Promise<CommitResult> {
-  let commitSent = false;
-  const sendCommit = (): Promise<QueryResult> => {
-    onSent?.('record');
-    const answer = session.query({ text: commitText });
-    commitSent = !session.isLost;
-    onSent?.('commit');
-    return answer;
-  };
-  const results: PromiseSettledResult<QueryResult>[] = [];
-  if (session.pipelined) {
-    const answers = before.map((statement) => session.query(statement));
-    results.push(...(await Promise.allSettled([...answers, sendCommit()])));
-  } else {
-    results.push(...(await flush(session, before)));
-    if (results.every(({ status }) => status === 'fulfilled')) {
-      results.push(...(await Promise.allSettled([sendCommit()])));
-    }
-  }
+  const wasLost = session.isLost;
   try {
-    return { kind: 'committed', answers: committed(results) };
+    const answers = await session.batch([...before, { text: commitText }], onSent);
+    assertCommitted(answers.at(-1));
+    return { kind: 'committed', answers };
   } catch (cause) {
-    // A loss before COMMIT was sent, or an answer that says no, is certain; silence after it, or a server that went
-    // down while it worked on it, is not.
-    return commitSent && !isRefusal(cause) ? { kind: 'unknown', cause } : { kind: 'refused', cause };
+    // An answer that says no, or a connection that was gone before, is certain; silence, or a server that went down
+    // while it worked on it, is not.
+    return wasLost || isRefusal(cause) ? { kind: 'refused', cause } : { kind: 'unknown', cause };
   }
 }
 
-/**
- * Checks that every statement succeeded and that COMMIT did commit: PostgreSQL answers COMMIT of a failed transaction
- * with ROLLBACK, and without an error.
- */
+/** PostgreSQL answers COMMIT of a failed transaction with ROLLBACK, and without an error. */
+function assertCommitted(answer: { readonly command: string } | undefined): void {
+  const command = answer?.command ?? '';
+  if (command !== 'COMMIT') throw new CommitRefusedError(command);
+}
+
+/** Checks that every statement succeeded, and that COMMIT did commit. */
 export function committed(results: readonly PromiseSettledResult<QueryResult>[]): QueryResult[] {
   const answers = results.map((result) => {
     if (result.status === 'rejected') throw result.reason;
     return result.value;
   });
-  const { command } = answers.at(-1) as QueryResult;
-  if (command !== 'COMMIT') throw new CommitRefusedError(command);
+  assertCommitted(answers.at(-1));
   return answers;
 }

@@ -1,6 +1,7 @@
 import type { Client, Pool, PoolClient } from 'pg';
 import type { DataSource } from 'typeorm';
 import { IdempotencyConfigurationError } from '../errors/configuration.error.js';
+import { PreparedStatements } from './prepared-statements.js';
 import type { ConnectionSource } from './session.js';
 
 /** The part of TypeORM's PostgresDriver that is used: its pools. */
@@ -23,6 +24,7 @@ export function connectionsOf(dataSource: DataSource): ConnectionSource {
   const driver = dataSource.driver as unknown as PostgresDriverLike;
   for (const pool of [driver.master, ...(driver.slaves ?? [])]) keepProcessAlive(pool);
   return {
+    prepared: new PreparedStatements(),
     connect: async () => {
       const [client, release] = await driver.obtainMasterConnection();
       return { client, release };

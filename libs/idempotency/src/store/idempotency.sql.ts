@@ -17,7 +17,7 @@ export const expired = (record: string): string =>
 export const BORN = `(extract(epoch FROM created_at) * 1000000)::bigint`;
 
 /** A time of the database's clock in milliseconds, as JavaScript counts them. */
-const milliseconds = (time: string): string => `(extract(epoch FROM ${time}) * 1000)::float8`;
+const milliseconds = (time: string): string => `date_part('epoch', ${time}) * 1000`;
 
 /** What time it is in the database: what a cache keeps is held to it. */
 export const DATABASE_NOW = `${milliseconds('clock_timestamp()')} AS database_now_ms`;
@@ -44,13 +44,14 @@ export function idempotencySql(name: string, serverVersion: number) {
   const steps = quoteTable(stepsTable(name));
   const EXPIRED = expired('');
   /**
-   * Makes the record, in its own transaction, so that it is visible to every other instance before the handler runs.
+   * Makes the record, in a transaction of its own (BEGIN before it, COMMIT AND CHAIN behind it), so that it is visible to every other
+   * instance before the handler runs.
    *
    * - `ON CONFLICT DO NOTHING` under the unique key: of any number of concurrent callers one inserts, and none waits
    *   for more than that insert.
    * - `synchronous_commit = off`, for this statement's transaction only: WAL is written in order, so when the commit of
    *   the handler is durable this earlier one is too; when it is not, nothing happened.
-   * - Nothing is concluded from its result: LOCK and READ decide.
+   * - Nothing is concluded from its result: what follows decides.
    *
    * $1 key_hash, $2 namespace, $3 scope, $4 key, $5 operation, $6 fingerprint, $7 ttl in ms
    */
@@ -60,8 +61,11 @@ INSERT INTO ${table} (key_hash, namespace, scope, key, operation, fingerprint, e
 SELECT $1, $2, $3, $4, $5, $6, clock_timestamp() + $7::float8 * interval '1 millisecond' FROM quick
 ON CONFLICT (key_hash) DO NOTHING`;
 
-  /** Claims need READ COMMITTED: LOCK and READ must each see what committed before them, whatever the default is. */
+  /** Claims need READ COMMITTED: each statement must see what committed before it, whatever the default is. */
   const BEGIN = 'BEGIN ISOLATION LEVEL READ COMMITTED';
+
+  /** Makes what CLAIM has written visible, and goes on in a transaction of the same kind with the settings of the session. */
+  const COMMIT_AND_CHAIN = 'COMMIT AND CHAIN';
 
   /**
    * Server-side bounds of the attempt, set only when the row is ours, for this transaction only: a frozen owner cannot
@@ -71,7 +75,7 @@ ON CONFLICT (key_hash) DO NOTHING`;
        ${boundStatements(serverVersion, '$3')}`;
 
   /**
-   * Takes the row when nobody holds it. Its lock is the proof that the owner is alive: PostgreSQL drops it with the
+   * Takes the row, when nobody holds it. Its lock is the proof that the owner is alive: PostgreSQL drops it with the
    * connection.
    *
    * - `pending`: claimed, or abandoned by an owner whose lock is gone. Not one that lease mode has left: what its handler
@@ -89,7 +93,7 @@ ON CONFLICT (key_hash) DO NOTHING`;
    *
    * $1 key_hash, $2 fingerprint, $3 maxRuntime in ms
    */
-  const LOCK_ANY = `
+  const LOCKED = `
 SELECT attempt, abandoned, status, ${EXPIRED} AS expired, ${BORN} AS born,
        NOT (xmax = 0 OR xmax = xmin OR xmax IS NOT DISTINCT FROM pg_current_xact_id_if_assigned()::xid) AS begun,
        ${BOUNDS}
@@ -101,29 +105,48 @@ SELECT attempt, abandoned, status, ${EXPIRED} AS expired, ${BORN} AS born,
             AND ((status = 'pending' AND lease_until IS NULL)
                  OR (status = 'error' AND response_status IS NULL))))
    FOR UPDATE`;
-  const LOCK = `${LOCK_ANY} SKIP LOCKED`;
 
   /**
-   * The same, but queues for the row: a waiting duplicate is woken by the owner's commit, rollback or death. When the
-   * owner completed, the WHERE no longer holds for the new version, no row comes back, and READ finds the answer.
+   * What stands in the record, locked or not. Visible is not yet replicated: a commit whose wait for the standby was ended
+   * is visible, and so is one that waited when the server crashed. `standby_awaited` asks for a wait of our own.
+   * $1 key_hash, $2 fingerprint
    */
-  const LOCK_WAITING = LOCK_ANY;
+  const STORED = `r.fingerprint = $2 AS same, r.format, r.lease_until <= clock_timestamp() AS lease_over,
+       r.response_status, r.response_headers, r.response_body,
+       ${expiresAt('r.expires_at')}, ${DATABASE_NOW}, ${WAITS_FOR_STANDBY} AS standby_awaited`;
+
+  /**
+   * One look, which takes the row or tells what stands in it: LOCK with SKIP LOCKED beside READ. Where LOCK took none, its
+   * columns are null.
+   *
+   * - one statement, one snapshot: an owner that commits meanwhile is still in flight to it, as it was when the look began. A retry
+   *   finds the outcome.
+   *
+   * $1 key_hash, $2 fingerprint, $3 maxRuntime in ms
+   */
+  const LOCK_OR_READ = `
+SELECT l.attempt AS locked_attempt, l.abandoned AS locked_abandoned, l.status AS locked_status,
+       l.expired AS locked_expired, l.born, l.begun, r.status, r.abandoned, ${expired('r.')} AS expired, ${STORED}
+  FROM ${table} AS r
+  LEFT JOIN (${LOCKED} SKIP LOCKED) AS l ON true
+ WHERE r.key_hash = $1`;
+
+  /**
+   * LOCK, but queues for the row: a waiting duplicate is woken by the owner's commit, rollback or death. When the owner
+   * completed, the WHERE no longer holds for the new version, no row comes back, and READ, a statement of its own, finds the
+   * answer.
+   */
+  const LOCK_WAITING = LOCKED;
 
   /** Bounds LOCK_WAITING; 55P03 when it is over. Answers the value to put back before the handler runs. $1 in ms */
   const LIMIT_WAIT = `SELECT current_setting('lock_timeout') AS previous, set_config('lock_timeout', $1::text, true)`;
   const UNLIMIT_WAIT = `SELECT set_config('lock_timeout', $1::text, true)`;
 
-  /**
-   * What stands in the record, locked or not. Its own snapshot under READ COMMITTED: it sees what an owner committed
-   * between LOCK and READ. Visible is not yet replicated: a commit whose wait for the standby was ended is visible, and so is
-   * one that waited when the server crashed. `standby_awaited` asks for a wait of our own. $1 key_hash, $2 fingerprint
-   */
+  /** What stands in the record now: its own snapshot under READ COMMITTED. $1 key_hash, $2 fingerprint */
   const READ = `
-SELECT status, attempt, abandoned, fingerprint = $2 AS same, ${EXPIRED} AS expired, format,
-       lease_until <= clock_timestamp() AS lease_over, response_status, response_headers, response_body,
-       ${expiresAt('expires_at')}, ${DATABASE_NOW}, ${WAITS_FOR_STANDBY} AS standby_awaited
-  FROM ${table}
- WHERE key_hash = $1`;
+SELECT r.status, r.attempt, r.abandoned, ${expired('r.')} AS expired, ${STORED}
+  FROM ${table} AS r
+ WHERE r.key_hash = $1`;
 
   /** What the handler does can be rolled back without letting the lock of the row go. */
   const SAVEPOINT = 'SAVEPOINT handler';
@@ -158,7 +181,8 @@ UPDATE ${table} AS r
  WHERE r.key_hash = $1 AND r.attempt = $2`;
 
   /**
-   * The final outcome, committed together with the handler's rows.
+   * The final outcome, committed together with the handler's rows, outside the handler's savepoint: inside it the row, locked by the
+   * transaction, would be written by a subtransaction, and for two ids on one row PostgreSQL makes a multixact.
    *
    * - fenced: only the attempt that holds the row, only while it is pending.
    * - `1 / count(*)` fails the transaction when the fence let nothing through: COMMIT may be on the wire already, and
@@ -173,8 +197,8 @@ WITH fenced AS (
      SET status = $3, response_status = $4, response_headers = $5, response_body = $6, last_error = $7,
          format = $8, abandoned = 0, completed_at = clock_timestamp()
    WHERE key_hash = $1 AND attempt = $2 AND status = 'pending'
-  RETURNING expires_at)
-SELECT 1 / count(*) AS written, ${expiresAt('min(expires_at)')}, ${DATABASE_NOW} FROM fenced`;
+  RETURNING 1)
+SELECT 1 / count(*) AS written FROM fenced`;
 
   /**
    * Gives the key back after a failure that left no effect.
@@ -236,7 +260,8 @@ DELETE FROM ${table} AS r
   return {
     CLAIM,
     BEGIN,
-    LOCK,
+    COMMIT_AND_CHAIN,
+    LOCK_OR_READ,
     LOCK_WAITING,
     LIMIT_WAIT,
     UNLIMIT_WAIT,

@@ -1,13 +1,15 @@
 import type { QueryResult, QueryResultRow } from 'pg';
+import type { BatchAnswer } from './batch.js';
 import { commit, type CommitResult, committed, flush } from './commit.js';
 import { DatabaseClock } from './database-clock.js';
 import type { AttemptIdentity } from './identity.js';
 import { idempotencySql, type IdempotencySql } from './idempotency.sql.js';
+import { isNotKept } from './prepared-statements.js';
 import { KNOWN_FORMATS, type StoredResponse } from './record.js';
 import { ResponseCodec, type Sealing } from './response-columns.js';
 import { awaitStandby, unlessUnreplicated } from './replication.js';
 import { openSession, type ConnectionSource, type Session, type Statement } from './session.js';
-import { LOCK_NOT_AVAILABLE, SERIALIZATION_FAILURE, sqlStateOf } from './sql-state.js';
+import { LOCK_NOT_AVAILABLE, sqlStateOf } from './sql-state.js';
 
 /** A row that LOCK gave us: nobody else can begin an attempt on it until this transaction ends. */
 export interface LockedRecord {
@@ -19,6 +21,8 @@ export interface LockedRecord {
   readonly begun: boolean;
   /** When the record began, in microseconds. */
   readonly born: string;
+  /** When it expires by the database's clock, in milliseconds since 1970. */
+  readonly expiresAtMs: number;
 }
 
 /** What READ found. */
@@ -82,6 +86,18 @@ interface ReleasedAttempt {
   readonly error: unknown;
 }
 
+/** LOCK_OR_READ: what LOCK found, if it took the row, beside what READ did. */
+interface LookRow extends ReadRow {
+  locked_attempt: number | null;
+  locked_abandoned: number;
+  locked_status: LockedRecord['status'];
+  locked_expired: boolean;
+  born: string;
+  begun: boolean;
+}
+
+type LockRow = Omit<LockedRecord, 'expiresAtMs'>;
+
 /** What COMPLETE and RELEASE keep of an error, for operators. */
 const LAST_ERROR_LENGTH = 500;
 
@@ -112,7 +128,7 @@ export class IdempotencyStore {
   }
 
   /**
-   * CLAIM, BEGIN, LOCK, READ, SAVEPOINT. With `waitMs` LOCK queues for the row for that long.
+   * CLAIM in a transaction of its own, then in another one LOCK, READ and SAVEPOINT. With `waitMs` LOCK queues for the row for that long.
    *
    * @throws the error of the first statement that failed; the session then needs a rollback.
    */
@@ -123,47 +139,59 @@ export class IdempotencyStore {
   ): Promise<ClaimResult> {
     const { sql } = this;
     const { keyHash, namespace, scope, key, operation, fingerprint } = identity;
-    const lockValues = [keyHash, fingerprint, maxRuntimeMs];
-    const lock: Statement[] =
-      waitMs === undefined
-        ? [{ text: sql.LOCK, values: lockValues }]
-        : [
-            { text: sql.LIMIT_WAIT, values: [Math.max(1, Math.ceil(waitMs))] },
-            { text: sql.LOCK_WAITING, values: lockValues },
-          ];
-    const askedAt = performance.now();
-    const results = await flush(session, [
-      { text: sql.CLAIM, values: [keyHash, namespace, scope, key, operation, fingerprint, ttlMs] },
+    const claim: Statement[] = [
       { text: sql.BEGIN },
-      ...lock,
-      { text: sql.READ, values: [keyHash, fingerprint] },
-      { text: sql.SAVEPOINT },
-    ]);
-    const [claimed, ...others] = results;
-    // Under a default of REPEATABLE READ and above, an insert that meets a row it cannot see fails where it would have
-    // done nothing. It means the same: somebody's record is there.
-    if (claimed?.status === 'rejected' && sqlStateOf(claimed.reason) !== SERIALIZATION_FAILURE)
-      throw claimed.reason;
-    for (const result of others) {
-      if (result.status === 'fulfilled') continue;
-      if (waitMs !== undefined && sqlStateOf(result.reason) === LOCK_NOT_AVAILABLE)
-        return { kind: 'wait-over' };
-      throw result.reason;
-    }
-    const [locked, read] = results
-      .slice(-3)
-      .map((result) => (result as PromiseFulfilledResult<QueryResult>).value);
-    const row = locked?.rows[0] as LockedRecord | undefined;
-    if (!row) {
-      const record = await this.found(session, keyHash, read?.rows[0], { askedAt, inTransaction: true });
+      { text: sql.CLAIM, values: [keyHash, namespace, scope, key, operation, fingerprint, ttlMs] },
+      { text: sql.COMMIT_AND_CHAIN },
+    ];
+    const lockValues = [keyHash, fingerprint, maxRuntimeMs];
+    const askedAt = performance.now();
+    if (waitMs === undefined) {
+      const look = { text: sql.LOCK_OR_READ, values: lockValues };
+      const answers = await this.#prepared(session, [...claim, look, { text: sql.SAVEPOINT }]);
+      const row = answers.at(-2)?.rows[0] as LookRow | undefined;
+      if (row && row.locked_attempt !== null) return this.#locked(lockedPartOf(row), row, askedAt);
+      const record = await this.found(session, keyHash, row, { askedAt, inTransaction: true });
       return { kind: 'not-locked', record };
     }
-    if (read) this.clock.observe((read.rows[0] as ReadRow).database_now_ms, askedAt);
-    if (waitMs !== undefined) {
-      const limit = (results[2] as PromiseFulfilledResult<QueryResult<{ previous: string }>>).value.rows[0];
-      await session.query({ text: sql.UNLIMIT_WAIT, values: [limit?.previous] });
+    try {
+      const answers = await this.#prepared(session, [
+        ...claim,
+        { text: sql.LIMIT_WAIT, values: [Math.max(1, Math.ceil(waitMs))] },
+        { text: sql.LOCK_WAITING, values: lockValues },
+        { text: sql.READ, values: [keyHash, fingerprint] },
+        { text: sql.SAVEPOINT },
+      ]);
+      const [limit, locked, read] = answers.slice(3, 6).map(({ rows }) => rows[0]);
+      if (!locked) {
+        const record = await this.found(session, keyHash, read, { askedAt, inTransaction: true });
+        return { kind: 'not-locked', record };
+      }
+      await session.query({ text: sql.UNLIMIT_WAIT, values: [limit?.['previous']] });
+      return this.#locked(locked as unknown as LockRow, read as unknown as ReadRow, askedAt);
+    } catch (error) {
+      if (sqlStateOf(error) === LOCK_NOT_AVAILABLE) return { kind: 'wait-over' };
+      throw error;
     }
-    return { kind: 'locked', record: row };
+  }
+
+  #locked(row: LockRow, read: ReadRow, askedAt: number): ClaimResult {
+    this.clock.observe(read.database_now_ms, askedAt);
+    const { attempt, abandoned, status, expired, begun, born } = row;
+    const { expires_at_ms: expiresAtMs } = read;
+    return { kind: 'locked', record: { attempt, abandoned, status, expired, begun, born, expiresAtMs } };
+  }
+
+  /** A batch that begins with BEGIN, once more where what it was to find prepared is gone. */
+  async #prepared(session: Session, statements: readonly Statement[]): Promise<readonly BatchAnswer[]> {
+    try {
+      return await session.batch(statements);
+    } catch (error) {
+      // Nothing of the batch has run, and by now nothing is prepared any more.
+      if (!isNotKept(error)) throw error;
+      await session.query({ text: 'ROLLBACK' });
+      return session.batch(statements);
+    }
   }
 
   /** Counts the next attempt on a locked row and lets the lock go with the commit. */
@@ -176,14 +204,16 @@ export class IdempotencyStore {
     const { keyHash, operation, fingerprint } = identity;
     // The savepoint first: inside it the row's new version would carry a subtransaction's id, and its lock would look
     // like that of an attempt that had begun.
-    const results = await flush(session, [
-      { text: sql.RELEASE_SAVEPOINT },
-      { text: sql.RECLAIM, values: [keyHash, attempt, abandoned, operation, fingerprint, ttlMs] },
-      { text: sql.COMMIT },
-    ]);
-    committed(results);
-    if ((results[1] as PromiseFulfilledResult<QueryResult>).value.rowCount !== 1)
-      throw new StaleAttemptError(attempt);
+    const result = await commit(
+      session,
+      [
+        { text: sql.RELEASE_SAVEPOINT },
+        { text: sql.RECLAIM, values: [keyHash, attempt, abandoned, operation, fingerprint, ttlMs] },
+      ],
+      sql.COMMIT,
+    );
+    if (result.kind !== 'committed') throw result.cause;
+    if (result.answers[1]?.rowCount !== 1) throw new StaleAttemptError(attempt);
   }
 
   /** Rolls back what the handler has written, for another run of it in the same attempt. */
@@ -192,7 +222,7 @@ export class IdempotencyStore {
   }
 
   /** COMPLETE and COMMIT; a final error first rolls the handler's rows back. */
-  async complete(session: Session, outcome: CompletedAttempt): Promise<CompleteResult> {
+  complete(session: Session, outcome: CompletedAttempt): Promise<CommitResult> {
     const { sql } = this;
     const { keyHash, attempt, status, response, error } = outcome;
     const { format, headers, body, ...answer } = this.responses.encode(keyHash, response);
@@ -201,16 +231,14 @@ export class IdempotencyStore {
       text: sql.COMPLETE,
       values: [keyHash, attempt, status, answer.status, headers, body, lastError, format],
     };
-    const before = status === 'error' ? [{ text: sql.ROLLBACK_TO_SAVEPOINT }, complete] : [complete];
-    const askedAt = performance.now();
-    const result = await unlessUnreplicated(session, () => commit(session, before, sql.COMMIT, outcome));
-    if (result.kind !== 'committed') return result;
-    return { kind: 'committed', ...this.keptUntil(result.answers.at(-2) as QueryResult, askedAt) };
+    const before = [{ text: sql.RELEASE_SAVEPOINT }, complete];
+    if (status === 'error') before.unshift({ text: sql.ROLLBACK_TO_SAVEPOINT });
+    return unlessUnreplicated(session, () => commit(session, before, sql.COMMIT, outcome));
   }
 
   /** When the record of a statement's row expires; what the row says of the database's clock is taken note of. */
-  keptUntil(answer: QueryResult, askedAt: number): { readonly expiresAtMs: number } {
-    const { expires_at_ms: expiresAtMs, database_now_ms: now } = answer.rows[0] as ReadRow;
+  keptUntil(row: object | undefined, askedAt: number): { readonly expiresAtMs: number } {
+    const { expires_at_ms: expiresAtMs, database_now_ms: now } = row as ReadRow;
     this.clock.observe(now, askedAt);
     return { expiresAtMs };
   }
@@ -225,7 +253,8 @@ export class IdempotencyStore {
       !began && attempt === 1
         ? { text: sql.FORGET, values: [keyHash, attempt] }
         : { text: sql.RELEASE, values: [keyHash, attempt, describeError(error), born] };
-    return commit(session, [{ text: sql.ROLLBACK_TO_SAVEPOINT }, statement], sql.COMMIT);
+    const before = [{ text: sql.ROLLBACK_TO_SAVEPOINT }, { text: sql.RELEASE_SAVEPOINT }, statement];
+    return commit(session, before, sql.COMMIT);
   }
 
   /** Gives the key back for an attempt whose own connection is gone. Waits at most `waitMs` for its backend to end. */
@@ -282,7 +311,7 @@ export class IdempotencyStore {
   async found(
     session: Session,
     keyHash: Buffer,
-    row: QueryResultRow | undefined,
+    row: object | undefined,
     { askedAt, inTransaction = false }: { readonly askedAt: number; readonly inTransaction?: boolean },
   ): Promise<ReadRecord> {
     const record = this.describe(keyHash, row, askedAt);
@@ -293,7 +322,7 @@ export class IdempotencyStore {
   }
 
   /** What a row of READ says, which was asked for at `askedAt` by `performance.now()`; `undefined` is no row. */
-  describe(keyHash: Buffer, found: QueryResultRow | undefined, askedAt: number): ReadRecord {
+  describe(keyHash: Buffer, found: object | undefined, askedAt: number): ReadRecord {
     if (!found) return { state: 'absent' };
     const row = found as ReadRow;
     this.clock.observe(row.database_now_ms, askedAt);
@@ -331,9 +360,17 @@ export interface CompletedAttempt {
   readonly onSent?: (what: 'record' | 'commit') => void;
 }
 
-/** What COMMIT of a final outcome came to, with when its record expires by the database's clock. */
-export type CompleteResult =
-  Exclude<CommitResult, { kind: 'committed' }> | { readonly kind: 'committed'; readonly expiresAtMs: number };
+function lockedPartOf(row: LookRow): LockRow {
+  return {
+    // Only a row that was locked is asked for it.
+    attempt: row.locked_attempt as number,
+    abandoned: row.locked_abandoned,
+    status: row.locked_status,
+    expired: row.locked_expired,
+    begun: row.begun,
+    born: row.born,
+  };
+}
 
 /** The record was not at the attempt that meant to write it. */
 export class StaleAttemptError extends Error {

@@ -225,7 +225,7 @@ export class LeaseStore {
     const answer = await replicated(session, () =>
       session.query({ text: this.sql.COMPLETE, values: [keyHash, attempt, born, ...outcome] }),
     );
-    return answer.rowCount === 1 && this.records.keptUntil(answer, askedAt);
+    return answer.rowCount === 1 && this.records.keptUntil(answer.rows[0], askedAt);
   }
 
   release(session: Session, fence: Fence, error: unknown): Promise<boolean> {

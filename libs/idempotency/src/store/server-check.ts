@@ -10,6 +10,7 @@ SELECT current_setting('server_version_num')::int AS version,
        current_setting('synchronous_commit') AS synchronous_commit,
        current_setting('default_transaction_read_only') AS read_only,
        current_setting('client_min_messages') AS messages,
+       pg_backend_pid() AS backend,
        to_regclass($1::text) IS NULL AS keys_missing,
        to_regclass($2::text) IS NULL AS steps_missing,
        (SELECT oid::regclass::text FROM pg_class
@@ -38,6 +39,7 @@ interface ServerRow {
   readonly synchronous_commit: string;
   readonly read_only: string;
   readonly messages: string;
+  readonly backend: number;
   readonly keys_missing: boolean;
   readonly steps_missing: boolean;
   /** A table, or a partition of one, that a crash empties. */
@@ -49,6 +51,8 @@ export interface ServerFacts {
   readonly version: number;
   /** The table that is not there, quoted. */
   readonly missingTable: string | undefined;
+  /** Whether connections lead to one backend each, and not to a pooler, which answers with another number than the backend's. */
+  readonly isDirect: boolean;
   /** Why no execution can be safe on it at all, if so: what was found, and the fix. */
   readonly unusable: { readonly found: string; readonly fix: string } | undefined;
   /** Settings under which an acknowledged effect, and the record of it, may be lost when the server crashes. */
@@ -64,7 +68,7 @@ export async function checkServer(session: Session, name: string): Promise<Serve
     fix: 'Use PostgreSQL, and a table, partitioned or not: an abandoned record is told by its xmax.',
   });
   if (OTHER_ENGINES.test(engine)) {
-    return { version: 0, missingTable: undefined, unusable: foreign(engine), warnings: [] };
+    return { version: 0, missingTable: undefined, isDirect: false, unusable: foreign(engine), warnings: [] };
   }
   const { rows } = await session.query<ServerRow>({ text: SERVER_FACTS, values: [table, steps] });
   const row = rows[0] as ServerRow;
@@ -94,7 +98,8 @@ export async function checkServer(session: Session, name: string): Promise<Serve
       unusable = foreign(`rows without xmin and xmax, of ${engine}`);
     });
   }
-  return { version: row.version, missingTable, unusable, warnings };
+  const { processID } = session.client as { processID?: number };
+  return { version: row.version, missingTable, isDirect: processID === row.backend, unusable, warnings };
 }
 
 function unusableBy({ version, standby, unlogged }: ServerRow): ServerFacts['unusable'] {

@@ -61,14 +61,18 @@ describe('Session', () => {
     await two;
   });
 
-  it('goes back to the pool exactly once, and stops listening', () => {
+  it('goes back to the pool exactly once, and hears nothing of what comes after', () => {
     const { client, release, session } = checkout();
     session.release();
     session.release();
     session.destroy(new Error('late'));
     expect(release).toHaveBeenCalledTimes(1);
     expect(release).toHaveBeenCalledWith(undefined);
-    expect(client.listenerCount('error') + client.listenerCount('end')).toBe(0);
+    const next = new Session(client as unknown as Client, vi.fn());
+    client.emit('error', new Error('of the next'));
+    expect([session.isLost, next.isLost]).toEqual([false, true]);
+    // However many sessions a connection sees, one listener stays.
+    expect([client.listenerCount('error'), client.listenerCount('end')]).toEqual([1, 1]);
     expect(client.connection.stream.destroy).not.toHaveBeenCalled();
   });
 

@@ -1,5 +1,7 @@
 import type { Client, QueryResult, QueryResultRow } from 'pg';
 import { ConnectionLostError } from './connection-lost.error.js';
+import { type BatchAnswer, sendBatch } from './batch.js';
+import type { PreparedStatements } from './prepared-statements.js';
 import { isUnreplicatedWarning } from './unreplicated-warning.js';
 import { isReadOnly } from './sql-state.js';
 
@@ -13,29 +15,29 @@ export interface Statement {
 export interface ConnectionSource {
   /** Takes a connection out of the pool; `release(error)` destroys it, `release()` gives it back. */
   connect(): Promise<{ client: Client; release: (error?: Error) => void }>;
+  /** What its connections have prepared; without it nothing is. */
+  readonly prepared?: PreparedStatements;
 }
 
 /** Checks a connection out, at most for `timeoutMs`; one that arrives later goes straight back. */
-export async function openSession(source: ConnectionSource, timeoutMs: number): Promise<Session> {
-  let late = false;
-  const connecting = source.connect();
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      late = true;
+export function openSession(source: ConnectionSource, timeoutMs: number): Promise<Session> {
+  return new Promise((resolve, reject) => {
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
       reject(new ConnectionLostError(`no connection of the pool was free within ${timeoutMs} ms`));
     }, timeoutMs);
+    source.connect().then(
+      ({ client, release }) => {
+        clearTimeout(timer);
+        return isLate ? release() : resolve(new Session(client, release, source.prepared));
+      },
+      (error: unknown) => {
+        clearTimeout(timer);
+        reject(error);
+      },
+    );
   });
-  void connecting.then(
-    ({ release }) => late && release(),
-    () => undefined,
-  );
-  try {
-    const { client, release } = await Promise.race([connecting, timeout]);
-    return new Session(client, release);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /**
@@ -44,10 +46,8 @@ export async function openSession(source: ConnectionSource, timeoutMs: number): 
  * on a connection nobody listens to would end the process.
  */
 export class Session {
-  /** Settles when the connection is lost; never while it is healthy. */
-  readonly lost: Promise<Error>;
   #lostWith: Error | undefined;
-  #reportLost!: (error: Error) => void;
+  #onLost: ((error: Error) => void)[] = [];
   #ended = false;
   /** Tail of the statements sent one after another when the connection does not pipeline. */
   #tail: Promise<unknown> = Promise.resolve();
@@ -55,25 +55,33 @@ export class Session {
   #queued = 0;
   #unreplicated = 0;
   #isMisplaced = false;
-  readonly #onNotice = (notice: { readonly routine?: string | undefined }): void => {
-    if (isUnreplicatedWarning(notice)) this.#unreplicated++;
-  };
-  readonly #onError = (error: Error): void => this.#lose(error);
-  readonly #onEnd = (): void => this.#lose(new ConnectionLostError('the server closed the connection'));
+  readonly #seat: Seat;
+  readonly #mine: SessionListener;
 
   constructor(
     readonly client: Client,
     private readonly giveBack: (error?: Error) => void,
+    private readonly prepared?: PreparedStatements,
   ) {
-    this.lost = new Promise((resolve) => (this.#reportLost = resolve));
-    client.on('error', this.#onError);
-    client.on('end', this.#onEnd);
-    client.on('notice', this.#onNotice);
+    this.#seat = seatOf(client);
+    this.#mine = { onLost: (error) => this.#lose(error), onUnreplicated: () => this.#unreplicated++ };
+    this.#seat.listener = this.#mine;
   }
 
   /** Whether statements go out without waiting for the answer of the one before (`pipeline: true` on the pool). */
   get pipelined(): boolean {
     return (this.client as { pipeline?: boolean }).pipeline === true;
+  }
+
+  /** Settles when the connection is lost; never while it is healthy. */
+  get lost(): Promise<Error> {
+    return new Promise((resolve) => this.whenLost(resolve));
+  }
+
+  /** Calls `listener` when the connection is lost, and at once when it is already. */
+  whenLost(listener: (error: Error) => void): void {
+    if (this.#lostWith) listener(this.#lostWith);
+    else this.#onLost.push(listener);
   }
 
   get isLost(): boolean {
@@ -97,54 +105,85 @@ export class Session {
     return this.run((client) => client.query<Row>(text, values === undefined ? undefined : [...values]));
   }
 
+  /**
+   * Sends statements in one round trip; the first that fails keeps the others from being carried out, and the transaction open.
+   *
+   * @throws its error.
+   */
+  batch(
+    statements: readonly Statement[],
+    onSent?: (what: 'record' | 'commit') => void,
+  ): Promise<readonly BatchAnswer[]> {
+    return this.run((client) => {
+      const answers = sendBatch(client, statements, { prepared: this.prepared, onSent });
+      answers.catch((error: unknown) => this.prepared?.observe(error));
+      return answers;
+    });
+  }
+
   /** The same for a call of the client that is not plain text and parameters. */
   run<T>(call: (client: Client) => Promise<T>): Promise<T> {
     if (this.#lostWith) return Promise.reject(this.#lostWith);
     // Fail closed: the connection may be serving somebody else's transaction already.
     if (this.#ended) return Promise.reject(new Error('the session has given its connection back'));
-    const send = async (): Promise<T> => {
-      this.#outstanding++;
-      try {
-        return await call(this.client);
-      } catch (error) {
-        this.#isMisplaced ||= isReadOnly(error);
-        throw error;
-      } finally {
-        this.#outstanding--;
-      }
-    };
     // At once where nothing is in the way: what a caller has sent is on the wire when the call returns.
-    const result =
-      this.pipelined || (this.#outstanding === 0 && this.#queued === 0) ? send() : this.#enqueue(send);
-    this.#tail = result.catch(() => undefined);
+    const isFree = this.pipelined || (this.#outstanding === 0 && this.#queued === 0);
+    const result = isFree ? this.#send(call) : this.#enqueue(call);
+    if (!this.pipelined) this.#tail = result.catch(() => undefined);
     return result;
   }
 
-  async #enqueue<T>(send: () => Promise<T>): Promise<T> {
+  #send<T>(call: (client: Client) => Promise<T>): Promise<T> {
+    this.#outstanding++;
+    let answer: Promise<T>;
+    try {
+      answer = call(this.client);
+    } catch (error) {
+      // What the client does not take at all, as a query without a text.
+      answer = Promise.reject(error);
+    }
+    return answer.then(
+      (value) => {
+        this.#outstanding--;
+        return value;
+      },
+      (error: unknown) => {
+        this.#outstanding--;
+        this.#isMisplaced ||= isReadOnly(error);
+        throw error;
+      },
+    );
+  }
+
+  async #enqueue<T>(call: (client: Client) => Promise<T>): Promise<T> {
     this.#queued++;
     await this.#tail;
     this.#queued--;
-    return send();
+    return this.#send(call);
   }
 
   /**
    * Gives up on `work` after `timeoutMs`: the connection is destroyed, because what it would still answer belongs to
    * nobody any more.
    */
-  async within<T>(timeoutMs: number, work: Promise<T>): Promise<T> {
-    let timer: NodeJS.Timeout | undefined;
-    const deadline = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
+  within<T>(timeoutMs: number, work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
         const error = new ConnectionLostError(`PostgreSQL did not answer within ${timeoutMs} ms`);
         this.destroy(error);
         reject(error);
       }, timeoutMs);
+      work.then(
+        (value) => {
+          clearTimeout(timer);
+          return resolve(value);
+        },
+        (error: unknown) => {
+          clearTimeout(timer);
+          reject(error);
+        },
+      );
     });
-    try {
-      return await Promise.race([work, deadline]);
-    } finally {
-      clearTimeout(timer);
-    }
   }
 
   /**
@@ -179,16 +218,43 @@ export class Session {
   #lose(error: Error): void {
     if (this.#lostWith) return;
     this.#lostWith = error;
-    this.#reportLost(error);
+    for (const listener of this.#onLost) listener(error);
   }
 
   #finish(error: Error | undefined): void {
     if (this.#ended) return;
     this.#ended = true;
-    // The pool attaches its own listener inside the call: at no moment is there none.
     this.giveBack(error);
-    this.client.off('error', this.#onError);
-    this.client.off('end', this.#onEnd);
-    this.client.off('notice', this.#onNotice);
+    // Unless it has gone on to the next one meanwhile.
+    if (this.#seat.listener === this.#mine) this.#seat.listener = undefined;
   }
+}
+
+/** Who hears of a connection: the session that has it checked out. */
+interface SessionListener {
+  readonly onLost: (error: Error) => void;
+  readonly onUnreplicated: () => void;
+}
+
+interface Seat {
+  listener: SessionListener | undefined;
+}
+
+const seats = new WeakMap<Client, Seat>();
+
+/** Listens to a connection from the first session on it, for good: to come and go with each session costs more than a query object. */
+function seatOf(client: Client): Seat {
+  let seat = seats.get(client);
+  if (!seat) {
+    const made: Seat = (seat = { listener: undefined });
+    seats.set(client, made);
+    client.on('error', (error) => made.listener?.onLost(error));
+    client.on('end', () =>
+      made.listener?.onLost(new ConnectionLostError('the server closed the connection')),
+    );
+    client.on('notice', (notice) => {
+      if (isUnreplicatedWarning(notice)) made.listener?.onUnreplicated();
+    });
+  }
+  return seat;
 }

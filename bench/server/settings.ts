@@ -1,0 +1,16 @@
+export const PLATFORMS = ['express', 'fastify'] as const;
+export type Platform = (typeof PLATFORMS)[number];
+
+/** Whether the library is part of the server, and with which replay cache. */
+export type Protection = 'absent' | 'no cache' | 'memory' | 'redis';
+
+/** What a server of the benchmark is started with; travels as JSON in `BENCH_SERVER`. */
+export interface ServerSettings {
+  readonly platform: Platform;
+  readonly protection: Protection;
+  readonly databaseUrl: string;
+  readonly redisUrl: string;
+  readonly poolSize: number;
+  /** `pipeline` of the pool. */
+  readonly pipeline: boolean;
+}

@@ -1,0 +1,50 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Cost, count, type Counted } from '../bench/counters/count.js';
+import { type Services, startServices } from '../bench/services/servers.js';
+
+/**
+ * What protection costs, in figures that are the same on every machine. They are limits: more is a step back, and fewer is a reason to
+ * lower them here and in docs/performance.md.
+ */
+describe('what protection costs beside the same handler in a plain transaction', () => {
+  let services: Services;
+  /** A server of its own: on one that is shared, others flush the WAL too. */
+  beforeAll(async () => {
+    services = await startServices({ redis: false });
+  });
+  afterAll(() => services.stop());
+
+  const cost = (
+    what: Counted,
+    options: { platform: 'express' | 'fastify'; pipeline: boolean },
+  ): Promise<Cost> => count(what, { databaseUrl: services.databaseUrl, ...options });
+
+  for (const { platform, pipeline } of [
+    { platform: 'express', pipeline: true },
+    { platform: 'fastify', pipeline: false },
+  ] as const) {
+    describe(`on ${platform}, ${pipeline ? 'with' : 'without'} pipeline`, () => {
+      it('adds no round trip and no flush of the log to a first execution, six statements and a kilobyte of log', async () => {
+        const plain = await cost('plain', { platform, pipeline });
+        const first = await cost('first execution', { platform, pipeline });
+        expect(plain).toMatchObject({ roundTrips: 4, statements: 4, synchronousFlushes: 1 });
+        expect(first).toMatchObject({ roundTrips: 4, statements: 10, synchronousFlushes: 1 });
+        expect(first.walBytes - plain.walBytes).toBeLessThan(1_024);
+        expect(first.allocatedBytes - plain.allocatedBytes).toBeLessThan(96 * 1_024);
+      });
+
+      it('replays after one round trip, and without one what this process keeps or executes', async () => {
+        const [replay, cached, inFlight] = [
+          await cost('replay', { platform, pipeline }),
+          await cost('cached replay', { platform, pipeline }),
+          await cost('duplicate in flight', { platform, pipeline }),
+        ];
+        // What PostgreSQL writes by itself now and then.
+        for (const { walBytes } of [replay, cached, inFlight]) expect(walBytes).toBeLessThan(10);
+        expect(replay).toMatchObject({ roundTrips: 1, synchronousFlushes: 0 });
+        expect(cached).toMatchObject({ roundTrips: 0, statements: 0, synchronousFlushes: 0 });
+        expect(inFlight).toMatchObject({ roundTrips: 0, statements: 0, synchronousFlushes: 0 });
+      });
+    });
+  }
+});
