@@ -40,13 +40,33 @@ export class Drain {
    *
    * @throws what `work` throws.
    */
-  async run<T>(work: (begin: () => void) => Promise<T>): Promise<Drained<T>> {
-    if (this.#isDraining) return TURNED_AWAY;
-    let turnAway!: () => void;
-    const turnedAway = new Promise<Drained<T>>((resolve) => (turnAway = () => resolve(TURNED_AWAY)));
-    const present: Present = { begun: false, turnAway };
-    this.#present.add(present);
-    return Promise.race([this.#untilDone(present, work), turnedAway]);
+  run<T>(work: (begin: () => void) => Promise<T>): Promise<Drained<T>> {
+    if (this.#isDraining) return Promise.resolve(TURNED_AWAY);
+    return new Promise((resolve, reject) => {
+      const present: Present = { begun: false, turnAway: () => resolve(TURNED_AWAY) };
+      this.#present.add(present);
+      const begin = (): void => {
+        // Fail closed: everybody who had not begun was sent elsewhere when draining began.
+        if (this.#isDraining) throw new ShuttingDownError();
+        present.begun = true;
+      };
+      // It is there until its work is done, also when its client was answered before: it may hold a connection.
+      work(begin).then(
+        (value) => {
+          this.#leave(present);
+          return resolve({ kind: 'done', value });
+        },
+        (error: unknown) => {
+          this.#leave(present);
+          reject(error);
+        },
+      );
+    });
+  }
+
+  #leave(present: Present): void {
+    this.#present.delete(present);
+    if (this.size === 0) this.#onEmpty?.();
   }
 
   /** Lets nobody in from now on, and resolves with how many are still there when all have left or the time is over. */
@@ -56,20 +76,5 @@ export class Drain {
     const empty = new Promise<void>((resolve) => (this.#onEmpty = resolve));
     if (this.size > 0) await new Deadline(timeoutMs).race(empty);
     return this.size;
-  }
-
-  /** It is there until its work is done, also when its client was answered before: it may hold a connection. */
-  async #untilDone<T>(present: Present, work: (begin: () => void) => Promise<T>): Promise<Drained<T>> {
-    const begin = (): void => {
-      // Fail closed: everybody who had not begun was sent elsewhere when draining began.
-      if (this.#isDraining) throw new ShuttingDownError();
-      present.begun = true;
-    };
-    try {
-      return { kind: 'done', value: await work(begin) };
-    } finally {
-      this.#present.delete(present);
-      if (this.size === 0) this.#onEmpty?.();
-    }
   }
 }

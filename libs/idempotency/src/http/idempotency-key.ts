@@ -13,8 +13,9 @@ export type KeyReading =
 /** The headers of an Express request, or of a Fastify request with its raw one. */
 export interface KeyCarrier {
   readonly headers: IncomingHttpHeaders;
-  readonly headersDistinct?: NodeJS.Dict<string[]>;
-  readonly raw?: { readonly headersDistinct?: NodeJS.Dict<string[]> };
+  /** Names and values in turn, as they were sent. */
+  readonly rawHeaders?: readonly string[];
+  readonly raw?: { readonly rawHeaders?: readonly string[] };
 }
 
 /** Longest key, in characters. */
@@ -36,14 +37,25 @@ export function readIdempotencyKey(request: KeyCarrier, headerName: string): Key
   const name = headerName.toLowerCase();
   const value: string | string[] | undefined = request.headers[name];
   if (value === undefined) return { kind: 'missing' };
-  // Node joins repeated headers to one value; only `headersDistinct` still tells them apart.
-  const sent = (request.raw ?? request).headersDistinct?.[name]?.length ?? 1;
-  if (sent > 1 || (Array.isArray(value) && value.length > 1)) {
+  // Node joins repeated headers to one value; only `rawHeaders` still tells them apart.
+  if (
+    timesSent(name, (request.raw ?? request).rawHeaders) > 1 ||
+    (Array.isArray(value) && value.length > 1)
+  ) {
     return invalid(`The ${headerName} header is sent more than once.`);
   }
   const field = trimWhitespace(Array.isArray(value) ? (value[0] ?? '') : value);
   if (field === '') return invalid(`The ${headerName} header is empty.`);
   return field.startsWith('"') ? readQuoted(field, headerName) : readBare(field, headerName);
+}
+
+function timesSent(name: string, rawHeaders: readonly string[] = []): number {
+  let times = 0;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const sent = rawHeaders[index] as string;
+    if (sent.length === name.length && sent.toLowerCase() === name) times++;
+  }
+  return times;
 }
 
 function readQuoted(field: string, headerName: string): KeyReading {

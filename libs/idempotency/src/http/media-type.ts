@@ -20,11 +20,15 @@ export function parseMediaType(header: string | undefined): MediaType | undefine
   return { type: type.toLowerCase(), parameters };
 }
 
+/** What nearly every answer has. */
+const JSON_UTF8 = 'application/json; charset=utf-8';
+
 /**
  * The content type with `charset=utf-8`, formed as Express forms it when it sends a string; `undefined` for one that
  * Express would refuse. Applied to its own result it changes nothing.
  */
 export function withUtf8Charset(header: string): string | undefined {
+  if (header === JSON_UTF8) return header;
   const media = parseMediaType(header);
   if (!media) return undefined;
   const parameters = new Map(media.parameters).set('charset', 'utf-8');

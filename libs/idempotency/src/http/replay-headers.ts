@@ -46,13 +46,24 @@ export function storedHeaders(
   allowed: readonly string[],
   own: ReadonlyMap<string, string> = new Map(),
 ): Record<string, string> {
-  const names = new Set([...REPRESENTATION_HEADERS, ...allowed.map((name) => name.toLowerCase())]);
   const headers: Record<string, string> = {};
-  for (const name of names) {
+  for (const name of storableNames(allowed)) {
     const value = own.get(name) ?? headerOf(response, name);
-    if (value !== undefined && value !== '' && !isNeverReplayed(name)) headers[name] = value;
+    if (value !== undefined && value !== '') headers[name] = value;
   }
   return headers;
+}
+
+const namesOf = new WeakMap<readonly string[], readonly string[]>();
+
+/** Names that may be stored, worked out once for each route's list. */
+function storableNames(allowed: readonly string[]): readonly string[] {
+  let names = namesOf.get(allowed);
+  if (!names) {
+    const all = new Set([...REPRESENTATION_HEADERS, ...allowed.map((name) => name.toLowerCase())]);
+    namesOf.set(allowed, (names = [...all].filter((name) => !isNeverReplayed(name))));
+  }
+  return names;
 }
 
 /** Sets the headers of a stored answer and says whether it is a replay. */

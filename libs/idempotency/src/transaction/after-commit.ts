@@ -23,6 +23,7 @@ export class AfterCommit {
 
   /** Runs what was registered, in order, outside the attempt. An error of one does not keep the others from running. */
   async run(report: (error: unknown) => void): Promise<void> {
+    if (this.#callbacks.length === 0) return;
     const callbacks = this.#callbacks.filter(({ scope }) => !wasRolledBack(scope));
     this.clear();
     await outsideAttempt(async () => {

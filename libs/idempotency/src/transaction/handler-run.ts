@@ -25,15 +25,21 @@ export class HandlerRun {
   }
 
   /** Counts a statement from being asked for to being answered, so that a handler cannot return before it. */
-  async track<T>(statement: () => Promise<T>, writesAround = false): Promise<T> {
-    this.assertActive();
+  track<T>(statement: () => Promise<T>, writesAround = false): Promise<T> {
+    const refusal = this.refusal();
+    if (refusal) return Promise.reject(refusal);
     this.#wroteAround ||= writesAround;
     this.#running++;
-    try {
-      return await statement();
-    } finally {
-      this.#running--;
-    }
+    return statement().then(
+      (answer) => {
+        this.#running--;
+        return answer;
+      },
+      (error: unknown) => {
+        this.#running--;
+        throw error;
+      },
+    );
   }
 
   /**
@@ -51,6 +57,12 @@ export class HandlerRun {
 
   /** @throws {AttemptSettledError} once the run has ended. */
   assertActive(): void {
-    if (this.#ended) throw new AttemptSettledError(this.operation, this.#ended);
+    const refusal = this.refusal();
+    if (refusal) throw refusal;
+  }
+
+  /** Why nothing more may be done in it, once it has ended. */
+  refusal(): AttemptSettledError | undefined {
+    return this.#ended && new AttemptSettledError(this.operation, this.#ended);
   }
 }

@@ -77,9 +77,10 @@ export function joinedQueryRunner({ attempt, run, isAround, runner }: JoinedPart
       const text = typeof config === 'string' ? config : config.text;
       const control = controlling ? undefined : transactionControlIn(text);
       if (control !== undefined) return Promise.reject(new TransactionControlError(control));
-      const send = async (): Promise<unknown> => {
+      const send = (): Promise<unknown> => {
         // Once more: it may have waited for a nested transaction, and after COMMIT it would be on its own.
-        run.assertActive();
+        const refusal = run.refusal();
+        if (refusal) return Promise.reject(refusal);
         return attempt.session.run((client) => client.query(config as string, values) as Promise<unknown>);
       };
       const mayWrite = !READS_ONLY.test(text);

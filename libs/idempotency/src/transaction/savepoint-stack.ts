@@ -51,6 +51,8 @@ export class SavepointStack {
    * @throws {InterleavedTransactionError} when that does not happen within the wait limit.
    */
   run<T>({ scope, own, mayWrite }: Admission, send: () => Promise<T>): Promise<T> {
+    // Nothing is nested, as nearly always.
+    if (this.#top === scope) return send();
     return this.#when(
       () => this.#admits(scope, own),
       () => {
@@ -67,7 +69,7 @@ export class SavepointStack {
       () => {
         const opened: Scope = { kind, parent: this.#top, foreignWrites: 0, rolledBack: false };
         this.#top = opened;
-        return opened;
+        return Promise.resolve(opened);
       },
     );
   }
@@ -76,7 +78,7 @@ export class SavepointStack {
   beforeEnd(scope: Scope): Promise<void> {
     return this.#when(
       () => this.#top === scope,
-      () => undefined,
+      () => Promise.resolve(),
     );
   }
 
@@ -122,7 +124,7 @@ export class SavepointStack {
     for (let at = this.#top; at !== upTo && at.parent; at = at.parent) at.foreignWrites++;
   }
 
-  async #when<T>(condition: () => boolean, act: () => T | Promise<T>): Promise<T> {
+  #when<T>(condition: () => boolean, act: () => Promise<T>): Promise<T> {
     if (condition()) return act();
     return new Promise<T>((resolve, reject) => {
       const timer = setTimeout(() => {

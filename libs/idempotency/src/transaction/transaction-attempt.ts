@@ -68,7 +68,7 @@ export class TransactionAttempt implements RunningAttempt {
     // Made when it is asked for: most handlers never do.
     if (!this.#lost) {
       const lost = (this.#lost = new AbortController());
-      void this.session.lost.then((error) => lost.abort(error));
+      this.session.whenLost((error) => lost.abort(error));
     }
     return this.#lost.signal;
   }
