@@ -7,7 +7,7 @@ import { describeWith } from './support/servers.js';
 import { until } from './support/until.js';
 
 /** `npm run test:failover` is the long form, with 10. */
-const FAILOVERS = Number(process.env['FAILOVERS'] ?? 2);
+const FAILOVERS = Number(process.env['FAILOVERS'] ?? 1);
 const LOAD = { items: 8, checkouts: 4 };
 const INSTANCES = 2;
 
