@@ -16,10 +16,16 @@ const sql = idempotencySql('idempotency_keys', inject('postgresVersion'));
 const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();
 
 interface Locked {
-  locked: boolean;
   readonly attempt: number;
   readonly abandoned: number;
   readonly status: string;
+  readonly begun: boolean;
+}
+
+interface Look {
+  readonly locked_attempt: number | null;
+  readonly locked_abandoned: number;
+  readonly locked_status: string;
   readonly begun: boolean;
 }
 
@@ -51,10 +57,15 @@ describe('the statements of a claim, by themselves', () => {
       claim: (payload = 'payload') =>
         client.query(sql.CLAIM, [sha256(key), 'test', '', key, 'POST /', sha256(payload), 60_000]),
       begin: () => client.query(sql.BEGIN),
-      lock: async (payload = 'payload') =>
-        (await client.query<Locked>(sql.LOCK_OR_READ, [...values(payload), 60_000])).rows.filter(
-          ({ locked }) => locked,
-        ),
+      /** What the look has locked. */
+      lock: async (payload = 'payload'): Promise<Locked[]> => {
+        const { rows } = await client.query<Look>(sql.LOCK_OR_READ, [...values(payload), 60_000]);
+        return rows.flatMap(({ locked_attempt, locked_abandoned, locked_status, begun }) =>
+          locked_attempt === null
+            ? []
+            : [{ attempt: locked_attempt, abandoned: locked_abandoned, status: locked_status, begun }],
+        );
+      },
       lockWaiting: async () =>
         (await client.query<Locked>(sql.LOCK_WAITING, [...values('payload'), 60_000])).rows,
       pid: async () => (await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')).rows[0]?.pid,
