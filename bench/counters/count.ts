@@ -28,8 +28,8 @@ export interface CountOptions {
   readonly pipeline: boolean;
 }
 
-const REQUESTS = 150;
-const WARM_UP = 150;
+const REQUESTS = 100;
+const WARM_UP = 100;
 
 /** Counts on a server of its own. Nothing of it is a time: it says the same on every machine. */
 export async function count(what: Counted, options: CountOptions): Promise<Cost> {
@@ -87,7 +87,7 @@ async function awaitedRoundTrips(wire: WireCounter, send: () => Promise<void>): 
 /** What comes after the answer may be the first that is not let through: the answer is then on its way already. */
 async function isAnsweredSoon(answered: Promise<unknown>): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
-  const waited = new Promise((resolve) => (timer = setTimeout(resolve, 1_000, 'waited')));
+  const waited = new Promise((resolve) => (timer = setTimeout(resolve, 500, 'waited')));
   const first = await Promise.race([answered, waited]);
   clearTimeout(timer);
   return first !== 'waited';
