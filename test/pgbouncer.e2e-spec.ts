@@ -251,12 +251,12 @@ describeWith(['pgbouncer'], 'through PgBouncer in transaction pooling', () => {
       it('prepare nothing through a pooler, whose next transaction may have another backend', async () => {
         const kept = await Promise.all(
           Array.from({ length: BACKENDS }, () =>
-            (apps[0] as TestApp).dataSource.query<{ name: string }[]>(
-              'SELECT name FROM pg_prepared_statements, pg_sleep(0.2)',
+            (apps[0] as TestApp).dataSource.query<{ name: string | null }[]>(
+              'SELECT name FROM pg_sleep(0.2) LEFT JOIN pg_prepared_statements ON true',
             ),
           ),
         );
-        expect(kept.flat()).toEqual([]);
+        expect(kept.flat().filter(({ name }) => name !== null)).toEqual([]);
       });
     },
   );

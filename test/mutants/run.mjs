@@ -99,6 +99,7 @@ function runTest(spec, test) {
 function makeCopy() {
   for (const entry of [
     'apps',
+    'bench',
     'deploy',
     'libs',
     'test',
