@@ -249,6 +249,13 @@ describeWith(['pgbouncer'], 'through PgBouncer in transaction pooling', () => {
       });
 
       it('prepare nothing through a pooler, whose next transaction may have another backend', async () => {
+        await Promise.all(
+          Array.from({ length: 20 }, () =>
+            send(`${(apps[0] as TestApp).url}/rejecting/${randomUUID()}`, {
+              headers: { 'idempotency-key': randomUUID() },
+            }),
+          ),
+        );
         const kept = await Promise.all(
           Array.from({ length: BACKENDS }, () =>
             (apps[0] as TestApp).dataSource.query<{ name: string | null }[]>(
