@@ -96,6 +96,7 @@ ON CONFLICT (key_hash) DO NOTHING`;
   const LOCKED = `
 SELECT attempt, abandoned, status, ${EXPIRED} AS expired, ${BORN} AS born,
        NOT (xmax = 0 OR xmax = xmin OR xmax IS NOT DISTINCT FROM pg_current_xact_id_if_assigned()::xid) AS begun,
+       ${expiresAt('expires_at')},
        ${BOUNDS}
   FROM ${table}
  WHERE key_hash = $1
@@ -119,6 +120,8 @@ SELECT attempt, abandoned, status, ${EXPIRED} AS expired, ${BORN} AS born,
    * One look, which takes the row or tells what stands in it: LOCK with SKIP LOCKED beside READ. Where LOCK took none, its
    * columns are null.
    *
+   * - what is locked is told by LOCK's own columns: where another transaction has written the row since the look began, it locks the
+   *   new version, and READ still sees the old one.
    * - one statement, one snapshot: an owner that commits meanwhile is still in flight to it, as it was when the look began. A retry
    *   finds the outcome.
    *
@@ -126,7 +129,7 @@ SELECT attempt, abandoned, status, ${EXPIRED} AS expired, ${BORN} AS born,
    */
   const LOCK_OR_READ = `
 SELECT l.attempt AS locked_attempt, l.abandoned AS locked_abandoned, l.status AS locked_status,
-       l.expired AS locked_expired, l.born, l.begun, r.status, r.abandoned, ${expired('r.')} AS expired, ${STORED}
+       l.expired AS locked_expired, l.expires_at_ms AS locked_expires_at_ms, l.born, l.begun, r.status, r.abandoned, ${expired('r.')} AS expired, ${STORED}
   FROM ${table} AS r
   LEFT JOIN (${LOCKED} SKIP LOCKED) AS l ON true
  WHERE r.key_hash = $1`;

@@ -92,18 +92,22 @@ interface LookRow extends ReadRow {
   locked_abandoned: number;
   locked_status: LockedRecord['status'];
   locked_expired: boolean;
+  locked_expires_at_ms: number;
   born: string;
   begun: boolean;
 }
 
-type LockRow = Omit<LockedRecord, 'expiresAtMs'>;
+/** What LOCK tells of the row that it took. */
+interface LockRow extends Omit<LockedRecord, 'expiresAtMs'> {
+  readonly expires_at_ms: number;
+}
 
 /** What COMPLETE and RELEASE keep of an error, for operators. */
 const LAST_ERROR_LENGTH = 500;
 
 /**
- * The records in PostgreSQL. Each method is one flush: with `pipeline: true` on the pool its statements travel
- * together, without it one after another, with the same meaning.
+ * The records in PostgreSQL. A claim is one message, and so is what ends an attempt. The statements of the others travel together
+ * with `pipeline: true` on the pool, without it one after another, with the same meaning.
  *
  * It decides nothing: what a locked or read record means for the request is the engine's to say.
  */
@@ -177,8 +181,7 @@ export class IdempotencyStore {
 
   #locked(row: LockRow, read: ReadRow, askedAt: number): ClaimResult {
     this.clock.observe(read.database_now_ms, askedAt);
-    const { attempt, abandoned, status, expired, begun, born } = row;
-    const { expires_at_ms: expiresAtMs } = read;
+    const { attempt, abandoned, status, expired, begun, born, expires_at_ms: expiresAtMs } = row;
     return { kind: 'locked', record: { attempt, abandoned, status, expired, begun, born, expiresAtMs } };
   }
 
@@ -187,7 +190,7 @@ export class IdempotencyStore {
     try {
       return await session.batch(statements);
     } catch (error) {
-      // Nothing of the batch has run, and by now nothing is prepared any more.
+      // By now nothing is prepared any more. What of the batch has run may run again: CLAIM, which then finds its record.
       if (!isNotKept(error)) throw error;
       await session.query({ text: 'ROLLBACK' });
       return session.batch(statements);
@@ -234,13 +237,6 @@ export class IdempotencyStore {
     const before = [{ text: sql.RELEASE_SAVEPOINT }, complete];
     if (status === 'error') before.unshift({ text: sql.ROLLBACK_TO_SAVEPOINT });
     return unlessUnreplicated(session, () => commit(session, before, sql.COMMIT, outcome));
-  }
-
-  /** When the record of a statement's row expires; what the row says of the database's clock is taken note of. */
-  keptUntil(row: object | undefined, askedAt: number): { readonly expiresAtMs: number } {
-    const { expires_at_ms: expiresAtMs, database_now_ms: now } = row as ReadRow;
-    this.clock.observe(now, askedAt);
-    return { expiresAtMs };
   }
 
   /** Rolls the handler's rows back and gives the key back; the record goes when its handler never `began`. */
@@ -367,6 +363,7 @@ function lockedPartOf(row: LookRow): LockRow {
     abandoned: row.locked_abandoned,
     status: row.locked_status,
     expired: row.locked_expired,
+    expires_at_ms: row.locked_expires_at_ms,
     begun: row.begun,
     born: row.born,
   };

@@ -225,7 +225,10 @@ export class LeaseStore {
     const answer = await replicated(session, () =>
       session.query({ text: this.sql.COMPLETE, values: [keyHash, attempt, born, ...outcome] }),
     );
-    return answer.rowCount === 1 && this.records.keptUntil(answer.rows[0], askedAt);
+    const [row] = answer.rows as { expires_at_ms: number; database_now_ms: number }[];
+    if (!row) return false;
+    this.records.clock.observe(row.database_now_ms, askedAt);
+    return { expiresAtMs: row.expires_at_ms };
   }
 
   release(session: Session, fence: Fence, error: unknown): Promise<boolean> {
