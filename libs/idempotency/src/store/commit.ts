@@ -1,7 +1,7 @@
 import type { QueryResult } from 'pg';
 import type { BatchAnswer } from './batch.js';
 import type { Session, Statement } from './session.js';
-import { CommitRefusedError, isRefusal, SERIALIZATION_FAILURE, sqlStateOf } from './sql-state.js';
+import { CommitRefusedError, isRefusal } from './sql-state.js';
 
 export type CommitResult =
   /** `answers`: to the statements, COMMIT the last. */
@@ -21,8 +21,7 @@ export async function flush(
   for (const statement of statements) {
     const [result] = await Promise.allSettled([session.query(statement)]);
     results.push(result);
-    // A failed claim under REPEATABLE READ is no failure (see claim()); it stands outside the transaction.
-    if (result.status === 'rejected' && sqlStateOf(result.reason) !== SERIALIZATION_FAILURE) break;
+    if (result.status === 'rejected') break;
   }
   return results;
 }

@@ -42,6 +42,8 @@ describe('PreparedStatements', () => {
     prepared.observe(failure('23505'));
     expect(prepared.isOn).toBe(true);
     prepared.observe(failure(code));
+    // As when its database is prepared once more.
+    prepared.turnOn();
     expect(prepared.isOn).toBe(false);
     expect(prepared.of(connection(), 'SELECT 1')).toBeUndefined();
     expect([isNotKept(failure(code)), isNotKept(failure('23505'))]).toEqual([true, false]);

@@ -46,6 +46,7 @@ const NAME = `nestjs_pg_idempotency_${randomBytes(4).toString('hex')}`;
  */
 export class PreparedStatements {
   #isOn = false;
+  #isGivenUp = false;
   readonly #names = new Map<string, string>();
   #connections = new WeakMap<Client, Map<string, PreparedStatement>>();
 
@@ -53,8 +54,9 @@ export class PreparedStatements {
     return this.#isOn;
   }
 
+  /** Not once it was given up, however the server looks. */
   turnOn(): void {
-    this.#isOn = true;
+    this.#isOn = !this.#isGivenUp;
   }
 
   /** The statement on that connection; `undefined`: it is not to be prepared. */
@@ -74,6 +76,7 @@ export class PreparedStatements {
   /** Looks at what a batch has failed with. When it says that statements are not kept, none is prepared from then on. */
   observe(error: unknown): void {
     if (!isNotKept(error)) return;
+    this.#isGivenUp = true;
     this.#isOn = false;
     this.#connections = new WeakMap();
   }
