@@ -7,7 +7,7 @@ import type { DataSource } from 'typeorm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PreparedStatements } from '../libs/idempotency/src/store/prepared-statements.js';
 import { Session } from '../libs/idempotency/src/store/session.js';
-import { startWireCounter } from '../bench/counters/wire-counter.js';
+import { startWireCounter } from '../bench/wire/wire-counter.js';
 import { startApp, type TestApp } from './support/app.js';
 import { createDatabase, isPooled, type TestDatabase } from './support/database.js';
 import { send, statuses } from './support/http.js';

@@ -27,8 +27,13 @@ describe('what protection costs beside the same handler in a plain transaction',
       it('adds no round trip and no flush of the log to a first execution, six statements and a kilobyte of log', async () => {
         const plain = await cost('plain', { platform, pipeline });
         const first = await cost('first execution', { platform, pipeline });
-        expect(plain).toMatchObject({ roundTrips: 4, statements: 4, synchronousFlushes: 1 });
-        expect(first).toMatchObject({ roundTrips: 4, statements: 10, synchronousFlushes: 1 });
+        expect(plain).toMatchObject({ roundTrips: 4, statements: 4 });
+        expect(first).toMatchObject({ roundTrips: 4, statements: 10 });
+        // One for each request, beside those of the start.
+        for (const { synchronousFlushes } of [plain, first]) {
+          expect(synchronousFlushes).toBeGreaterThanOrEqual(1);
+          expect(synchronousFlushes).toBeLessThan(1.1);
+        }
         expect(first.walBytes - plain.walBytes).toBeLessThan(1_024);
         expect(first.allocatedBytes - plain.allocatedBytes).toBeLessThan(96 * 1_024);
       });
@@ -37,7 +42,8 @@ describe('what protection costs beside the same handler in a plain transaction',
         const replay = await cost('replay', { platform, pipeline });
         // What PostgreSQL writes by itself now and then.
         expect(replay.walBytes).toBeLessThan(10);
-        expect(replay).toMatchObject({ roundTrips: 1, synchronousFlushes: 0 });
+        expect(replay.synchronousFlushes).toBeLessThan(0.1);
+        expect(replay.roundTrips).toBe(1);
       });
     });
   }
@@ -47,7 +53,8 @@ describe('what protection costs beside the same handler in a plain transaction',
     async (what) => {
       const asked = await cost(what, { platform: 'express', pipeline: true });
       expect(asked.walBytes).toBeLessThan(10);
-      expect(asked).toMatchObject({ roundTrips: 0, statements: 0, synchronousFlushes: 0 });
+      expect(asked.synchronousFlushes).toBeLessThan(0.1);
+      expect(asked).toMatchObject({ roundTrips: 0, statements: 0 });
     },
   );
 });

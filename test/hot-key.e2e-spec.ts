@@ -5,7 +5,7 @@ import { type CartProcess, startCart } from './support/cart-process.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
 import { send } from './support/http.js';
 import { describeWith } from './support/servers.js';
-import { type StatementCounter, startStatementCounter } from './support/statement-counter.js';
+import { startWireCounter, type WireCounter } from '../bench/wire/wire-counter.js';
 import { sendStorm, type StormResult } from './support/storm.js';
 import { type RedisServer, startRedis } from './support/topology.js';
 import { until } from './support/until.js';
@@ -43,14 +43,14 @@ function p99(times: readonly number[]): number {
 
 describeWith(['redis-server'], 'duplicates of one key in flight', () => {
   let database: TestDatabase;
-  let counter: StatementCounter;
+  let counter: WireCounter;
   let redis: RedisServer;
   let carts: CartProcess[];
   const urls = (): string[] => carts.map(({ url }) => url);
 
   beforeAll(async () => {
     [database, redis] = await Promise.all([createDatabase(), startRedis()]);
-    counter = await startStatementCounter(database.url);
+    counter = await startWireCounter(database.url);
     const env = {
       // On Express two cores do not answer 5,000 requests a second, with a key or without one.
       HTTP_PLATFORM: 'fastify',
@@ -59,12 +59,12 @@ describeWith(['redis-server'], 'duplicates of one key in flight', () => {
       REPLAY_CACHE_KEY: randomBytes(32).toString('hex'),
     };
     carts = await Promise.all(
-      Array.from({ length: INSTANCES }, () => startCart({ databaseUrl: counter.through(database.url), env })),
+      Array.from({ length: INSTANCES }, () => startCart({ databaseUrl: counter.url, env })),
     );
   });
   afterAll(async () => {
     await Promise.all(carts.map((cart) => cart.end()));
-    await counter.close();
+    await counter.stop();
     await Promise.all([database.drop(), redis.stop()]);
   });
 
@@ -84,9 +84,9 @@ describeWith(['redis-server'], 'duplicates of one key in flight', () => {
         });
       // So that the instances know the database's clock.
       await storm('/carts/warm/items', 1, { 'idempotency-key': randomUUID() });
-      const before = counter.count;
+      const before = counter.counts().statements;
       const alone = await bystander(url, delay(2_000));
-      const each = (counter.count - before) / alone.length;
+      const each = (counter.counts().statements - before) / alone.length;
 
       const plain = { sent: 0, seconds: 0, times: [] as number[] };
       const duplicates = { sent: 0, seconds: 0, times: [] as number[], statements: 0 };
@@ -113,11 +113,11 @@ describeWith(['redis-server'], 'duplicates of one key in flight', () => {
           const rows = await database.rows('SELECT 1 FROM idempotency_keys WHERE key = $1', [key]);
           return rows.length === 1;
         });
-        const asked = counter.count;
+        const asked = counter.counts().statements;
         const blowing = storm(`/carts/user-${key}/items`, HANDLER_MS / 1000 - 1.5, headers);
         const meanwhile = await bystander(url, blowing);
         const blown = await blowing;
-        duplicates.statements += counter.count - asked - Math.round(each * meanwhile.length);
+        duplicates.statements += counter.counts().statements - asked - Math.round(each * meanwhile.length);
         note(duplicates, blown, meanwhile);
         const { status } = await first;
 

@@ -25,7 +25,7 @@ import {
   Stage,
   type StagedApp,
 } from './support/stage.js';
-import { startStatementCounter, type StatementCounter } from './support/statement-counter.js';
+import { startWireCounter, type WireCounter } from '../bench/wire/wire-counter.js';
 import { askLine, startRedis, type RedisServer } from './support/topology.js';
 import { deferred, until } from './support/until.js';
 
@@ -38,7 +38,7 @@ const HINT_MS = 2_000;
 /** Two instances that share a Redis; the second keeps nothing in its own memory, so that what it has is from there. */
 describeWith(['redis-server'], 'a replay cache', () => {
   let redis: RedisServer;
-  let counter: StatementCounter;
+  let counter: WireCounter;
   let here: StagedApp;
   let there: TestApp;
   let events: IdempotencyEvent[];
@@ -61,8 +61,8 @@ describeWith(['redis-server'], 'a replay cache', () => {
         scripted('brief', Idempotent({ scope, ttl: '1s', maxRuntime: 500 })),
       ],
       through: async (url) => {
-        counter = await startStatementCounter(url);
-        return counter.through(url);
+        counter = await startWireCounter(url);
+        return counter.url;
       },
     });
     there = await here.twin(replayCache(false));
@@ -73,7 +73,7 @@ describeWith(['redis-server'], 'a replay cache', () => {
   afterAll(async () => {
     await there.close();
     await here.close();
-    await counter.close();
+    await counter.stop();
     await redis.stop();
   });
   beforeEach(() => events.splice(0));
@@ -112,9 +112,9 @@ describeWith(['redis-server'], 'a replay cache', () => {
   /** How many statements went to PostgreSQL meanwhile. */
   const statementsOf = async (work: () => Promise<unknown>): Promise<number> => {
     await here.quiet();
-    const before = counter.count;
+    const before = counter.counts().statements;
     await work();
-    return counter.count - before;
+    return counter.counts().statements - before;
   };
 
   describe.each(['tx', 'lease'])('for handlers of %s', (path) => {
@@ -190,9 +190,9 @@ describeWith(['redis-server'], 'a replay cache', () => {
       const first = ask(here, path, label);
       await entered.promise;
       await shared(1);
-      const before = counter.count;
+      const before = counter.counts().statements;
       const refused = await Promise.all(Array.from({ length: 50 }, () => ask(there, path, label)));
-      expect(counter.count - before).toBe(0);
+      expect(counter.counts().statements - before).toBe(0);
       expect(new Set(refused.map((answer) => `${answer.status} ${String(problemCode(answer))}`))).toEqual(
         new Set(['409 IDEMPOTENCY_KEY_IN_USE']),
       );

@@ -3,7 +3,7 @@ import pg from 'pg';
 import { ORDER } from '../load/load.js';
 import type { Platform, ServerSettings } from '../server/settings.js';
 import { type ServerUnderTest, startServerUnderTest } from '../services/server-under-test.js';
-import { startWireCounter, type WireCounter } from './wire-counter.js';
+import { startWireCounter, type WireCounter } from '../wire/wire-counter.js';
 
 /** What one request costs, on average over many, one after another. */
 export interface Cost {
@@ -13,7 +13,7 @@ export interface Cost {
   readonly statements: number;
   /** Bytes of WAL. */
   readonly walBytes: number;
-  /** Flushes of the WAL by the backend that serves the request: somebody waits for each of them. */
+  /** Flushes of the WAL by the backend that serves the request: somebody waits for each of them. With the few of the server's start. */
   readonly synchronousFlushes: number;
   /** Bytes allocated on the heap of the server's process. */
   readonly allocatedBytes: number;
@@ -59,8 +59,7 @@ export async function count(what: Counted, options: CountOptions): Promise<Cost>
     });
     // A backend tells what it has counted, at the latest, when it ends.
     await alone(look);
-    // Rounded down: the few of the start are fewer than requests.
-    return { ...counted, synchronousFlushes: Math.floor(((await flushes(look)) - before) / requests) };
+    return { ...counted, synchronousFlushes: ((await flushes(look)) - before) / requests };
   } finally {
     await look.end();
   }

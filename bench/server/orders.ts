@@ -1,4 +1,5 @@
 import { Column, CreateDateColumn, Entity, PrimaryGeneratedColumn } from 'typeorm';
+import type { ServerSettings } from './settings.js';
 
 /** What every handler of the benchmark writes and reads. */
 @Entity('bench_orders')
@@ -28,3 +29,13 @@ CREATE TABLE IF NOT EXISTS bench_by_hand (
   status text NOT NULL,
   result jsonb);
 `;
+
+/** The data source of every server, as TypeORM's options. */
+export const databaseOptions = ({ databaseUrl, poolSize, pipeline }: ServerSettings) => ({
+  type: 'postgres' as const,
+  url: databaseUrl,
+  entities: [Order],
+  poolSize,
+  // A workload comes to its turn again after a while; its connections are to be there still.
+  extra: { pipeline, idleTimeoutMillis: 0 },
+});

@@ -14,3 +14,8 @@ export interface ServerSettings {
   /** `pipeline` of the pool. */
   readonly pipeline: boolean;
 }
+
+/** What the parent process has given this one. */
+export function readSettings(): ServerSettings {
+  return JSON.parse(process.env['BENCH_SERVER'] ?? '{}') as ServerSettings;
+}

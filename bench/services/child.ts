@@ -3,7 +3,6 @@ import { once } from 'node:events';
 
 /** A process that answers each message with one of its own. */
 export interface Child<Question, Answer> {
-  readonly pid: number;
   ask(question: Question): Promise<Answer>;
   stop(): Promise<void>;
 }
@@ -17,7 +16,6 @@ export async function startChild<Question, Answer>(
   const process_ = fork(module, [], { env: { ...process.env, ...env }, execArgv: [...execArgv] });
   const first = await messageOf(process_, module);
   const child: Child<Question, Answer> = {
-    pid: process_.pid as number,
     ask: async (question) => {
       const answer = messageOf(process_, module);
       process_.send(question as string);

@@ -27,10 +27,7 @@ export interface Services {
 
 export async function startServices({ redis: withRedis = true } = {}): Promise<Services> {
   const dataDir = mkdtempSync(join(tmpdir(), 'idempotency-bench-'));
-  const postgres = await startEmbeddedPostgres({
-    dataDir,
-    settings: { ...POSTGRES_SETTINGS, track_io_timing: 'off', shared_preload_libraries: '' },
-  });
+  const postgres = await startEmbeddedPostgres({ dataDir, settings: POSTGRES_SETTINGS });
   const redis = withRedis && findServer('redis-server') !== undefined ? await startRedis() : undefined;
   const client = new pg.Client({ connectionString: postgres.url });
   await client.connect();

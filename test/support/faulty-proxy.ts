@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
+import { endTogether } from '../../bench/wire/socket-pair.js';
 
 /** What becomes of the bytes that come by. */
 export type Passage =
@@ -37,18 +38,9 @@ export async function startFaultyProxy(targetPort: () => number): Promise<Faulty
   };
   const server = net.createServer((client) => {
     const upstream = net.connect(targetPort(), '127.0.0.1');
-    for (const [one, other] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      sockets.add(one);
-      pump(one, other);
-      one.on('error', () => other.destroy());
-      one.on('close', () => {
-        sockets.delete(one);
-        other.destroy();
-      });
-    }
+    pump(client, upstream);
+    pump(upstream, client);
+    endTogether(client, upstream, sockets);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

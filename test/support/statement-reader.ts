@@ -1,3 +1,5 @@
+import { messageReader } from '../../bench/wire/messages.js';
+
 /** One message of a client to PostgreSQL, as bytes and as what it carries out. */
 export interface ClientMessage {
   readonly bytes: Buffer;
@@ -5,30 +7,14 @@ export interface ClientMessage {
   readonly statement: string | undefined;
 }
 
-const [QUERY, PARSE, BIND] = ['Q', 'P', 'B'].map((type) => type.charCodeAt(0));
-
-/** Reads what a client sends, message by message; keeps what is not whole yet. Of one connection. */
+/** Reads what a client sends on one connection. */
 export function statementReader(): (chunk: Buffer) => ClientMessage[] {
   const texts = new Map<string, string>();
-  let rest: Buffer = Buffer.alloc(0);
-  // The first message has no type.
-  let typeBytes = 0;
-  return (chunk) => {
-    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-    const messages: ClientMessage[] = [];
-    while (rest.length >= typeBytes + 4) {
-      const end = typeBytes + rest.readUInt32BE(typeBytes);
-      if (rest.length < end) break;
-      const bytes = rest.subarray(0, end);
-      const [type] = typeBytes === 0 ? [] : bytes;
+  const read = messageReader('client');
+  return (chunk) =>
+    read(chunk).map(({ type, bytes }) => {
       const [first = '', second = ''] = bytes.subarray(5).toString('utf8').split('\0', 2);
-      if (type === PARSE) texts.set(first, second);
-      const statement = type === QUERY ? first : type === BIND ? texts.get(second) : undefined;
-      messages.push({ bytes, statement });
-      rest = rest.subarray(end);
-      // An offer to encrypt is answered before the start proper, which has no type either; tests do not make it.
-      typeBytes = 1;
-    }
-    return messages;
-  };
+      if (type === 'P') texts.set(first, second);
+      return { bytes, statement: type === 'Q' ? first : type === 'B' ? texts.get(second) : undefined };
+    });
 }

@@ -1,5 +1,6 @@
 import net from 'node:net';
 import { once } from 'node:events';
+import { endTogether } from '../../bench/wire/socket-pair.js';
 import { statementReader } from './statement-reader.js';
 
 /** What happens to the next COMMIT that passes. */
@@ -40,18 +41,7 @@ export async function startProxy(target: { host: string; port: number }): Promis
     }
     const upstream = net.connect(target.port, target.host);
     let swallowing: { tag: string; met: () => void } | undefined;
-    const cut = (): void => {
-      client.destroy();
-      upstream.destroy();
-    };
-    for (const socket of [client, upstream]) {
-      sockets.add(socket);
-      socket.on('error', cut);
-      socket.on('close', () => {
-        sockets.delete(socket);
-        cut();
-      });
-    }
+    endTogether(client, upstream, sockets);
     const read = statementReader();
     client.on('data', (chunk: Buffer) => {
       const messages = read(chunk);
@@ -77,7 +67,7 @@ export async function startProxy(target: { host: string; port: number }): Promis
       }
       // The tag of the answer: now it is committed, and now nobody hears of it.
       if (!chunk.includes(`${swallowing.tag}\0`)) return;
-      cut();
+      client.destroy();
       swallowing.met();
     });
   });

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import net from 'node:net';
+import { endTogether } from '../../bench/wire/socket-pair.js';
 
 /** Which way bytes go: from who connected to the target, or back. */
 export type Direction = 'to-target' | 'to-client';
@@ -25,15 +26,7 @@ export async function startRelay(targetPort: number): Promise<TcpRelay> {
 
   const server = net.createServer({ noDelay: true }, (client) => {
     const upstream = net.connect({ port: target, host: '127.0.0.1', noDelay: true });
-    for (const socket of [client, upstream]) {
-      sockets.add(socket);
-      socket.on('error', () => undefined);
-      socket.on('close', () => {
-        sockets.delete(socket);
-        client.destroy();
-        upstream.destroy();
-      });
-    }
+    endTogether(client, upstream, sockets);
     forward(client, upstream, 'to-target');
     forward(upstream, client, 'to-client');
   });

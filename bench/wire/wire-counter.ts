@@ -1,5 +1,7 @@
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
+import { messageReader } from './messages.js';
+import { endTogether } from './socket-pair.js';
 
 /** What has been sent over the way to PostgreSQL so far. */
 export interface WireCounts {
@@ -7,8 +9,6 @@ export interface WireCounts {
   readonly roundTrips: number;
   /** Queries of the simple protocol, and executions of the extended one. */
   readonly statements: number;
-  /** How often the server had to plan or look up a text: Parse messages, and queries of the simple protocol. */
-  readonly parses: number;
 }
 
 /** A way to PostgreSQL that counts, and that can be closed to what comes next. */
@@ -24,16 +24,16 @@ export interface WireCounter {
   stop(): Promise<void>;
 }
 
-const QUERY = 'Q'.charCodeAt(0);
-const PARSE = 'P'.charCodeAt(0);
-const EXECUTE = 'E'.charCodeAt(0);
-const READY_FOR_QUERY = 'Z'.charCodeAt(0);
-const SYNC = 'S'.charCodeAt(0);
+/** Queries of the simple protocol, and Execute of the extended one. */
+const STATEMENTS: readonly (string | undefined)[] = ['Q', 'E'];
+/** What the server answers with ReadyForQuery: such a query, and Sync. */
+const AWAITED: readonly (string | undefined)[] = ['Q', 'S'];
+const READY_FOR_QUERY = 'Z';
 
 export async function startWireCounter(databaseUrl: string): Promise<WireCounter> {
   const target = new URL(databaseUrl);
   const sockets = new Set<net.Socket>();
-  const counts = { roundTrips: 0, statements: 0, parses: 0 };
+  const counts = { roundTrips: 0, statements: 0 };
   let left = Number.POSITIVE_INFINITY;
   let kept: (() => void)[] = [];
   let tellClosed: (() => void) | undefined;
@@ -42,14 +42,7 @@ export async function startWireCounter(databaseUrl: string): Promise<WireCounter
     const upstream = net.connect({ port: Number(target.port), host: target.hostname, noDelay: true });
     // The start of a connection is answered with the same message as a Sync.
     let unanswered = 1;
-    const toServer = frames(true, (type) => {
-      if (type === QUERY || type === EXECUTE) counts.statements++;
-      if (type === QUERY || type === PARSE) counts.parses++;
-      if (type === QUERY || type === SYNC) unanswered++;
-    });
-    const toClient = frames(false, (type) => {
-      if (type === READY_FOR_QUERY) unanswered--;
-    });
+    const [ofClient, ofServer] = [messageReader('client'), messageReader('server')];
     let isKept = false;
     client.on('data', (chunk: Buffer) => {
       const isTurn = unanswered <= 0;
@@ -58,27 +51,20 @@ export async function startWireCounter(databaseUrl: string): Promise<WireCounter
         isKept = left <= 0;
         left--;
       }
-      toServer(chunk);
+      for (const { type } of ofClient(chunk)) {
+        if (STATEMENTS.includes(type)) counts.statements++;
+        if (AWAITED.includes(type)) unanswered++;
+      }
       if (isKept) {
         kept.push(() => upstream.write(chunk));
         tellClosed?.();
       } else upstream.write(chunk);
     });
     upstream.on('data', (chunk: Buffer) => {
-      toClient(chunk);
+      for (const { type } of ofServer(chunk)) if (type === READY_FOR_QUERY) unanswered--;
       client.write(chunk);
     });
-    for (const [one, other] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      sockets.add(one);
-      one.on('error', () => other.destroy());
-      one.on('close', () => {
-        sockets.delete(one);
-        other.destroy();
-      });
-    }
+    endTogether(client, upstream, sockets);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -100,23 +86,5 @@ export async function startWireCounter(databaseUrl: string): Promise<WireCounter
       server.close();
       await once(server, 'close');
     },
-  };
-}
-
-/** Walks the messages of PostgreSQL's protocol: a type, a length and a body; the client's first one has no type. */
-function frames(isClient: boolean, onMessage: (type: number) => void): (chunk: Buffer) => void {
-  let rest: Buffer = Buffer.alloc(0);
-  let isStarted = !isClient;
-  return (chunk) => {
-    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-    for (;;) {
-      const typeBytes = isStarted ? 1 : 0;
-      if (rest.length < typeBytes + 4) return;
-      const end = typeBytes + rest.readUInt32BE(typeBytes);
-      if (rest.length < end) return;
-      if (isStarted) onMessage(rest[0] as number);
-      isStarted = true;
-      rest = rest.subarray(end);
-    }
   };
 }
