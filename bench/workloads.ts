@@ -57,6 +57,7 @@ const WORKLOADS: readonly Workload[] = [
   unprotected('autocommit', '/autocommit'),
   unprotected(NOOP, '/noop'),
   unprotected('status column by hand', '/by-hand'),
+  unprotected("a record's writes alone", '/record-alone'),
   { ...unprotected('plain, in a protected process', '/plain'), protection: 'no cache' },
   protectedBy('no cache', 'first execution', 'fresh', [201]),
   protectedBy('no cache', 'mixed 90/10', 'mixed', [200, 201]),

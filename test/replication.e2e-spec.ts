@@ -309,6 +309,18 @@ describeWith(['postgresql-15'], 'an address that leads to a standby', () => {
     },
   );
 
+  it('replays nothing either, also of what the process has finished itself', async () => {
+    const key = randomUUID();
+    const charge = (): Promise<Answer> =>
+      send(`${app.url}/charges/transaction/${key}`, { headers: { 'idempotency-key': key } });
+    const first = await charge();
+    pair.moveAddress();
+    const away = await charge();
+    pair.address.retarget(pair.primary.port);
+    const back = await charge();
+    expect([first.status, away.status, back.status]).toEqual([201, 503, 200]);
+  });
+
   it('is served as soon as that standby is promoted, without a restart', async () => {
     const key = randomUUID();
     const charge = (): Promise<Answer> =>

@@ -20,7 +20,14 @@ export interface Cost {
 }
 
 /** What is counted: the handler without the library and with it, and what is answered without the handler. */
-export type Counted = 'plain' | 'first execution' | 'replay' | 'cached replay' | 'duplicate in flight';
+export type Counted =
+  | 'plain'
+  | 'first execution'
+  | 'replay'
+  /** By a process that has not seen the record before. */
+  | 'first replay'
+  | 'cached replay'
+  | 'duplicate in flight';
 
 export interface CountOptions {
   readonly databaseUrl: string;
@@ -30,15 +37,21 @@ export interface CountOptions {
 
 const REQUESTS = 100;
 const WARM_UP = 100;
+const MOST_ROUND_TRIPS = 20;
 
 /** Counts on a server of its own. Nothing of it is a time: it says the same on every machine. */
 export async function count(what: Counted, options: CountOptions): Promise<Cost> {
   const look = new pg.Client({ connectionString: options.databaseUrl });
   await look.connect();
   try {
+    const known = randomUUID();
+    if (what === 'first replay') {
+      await executeElsewhere(known, options);
+      await alone(look);
+    }
     const before = await flushes(look);
     let requests = 0;
-    const counted = await onServer(what, options, async ({ server, wire, send: sendOne }) => {
+    const counted = await onServer(what, known, options, async ({ server, wire, send: sendOne }) => {
       const send = (): Promise<void> => {
         requests++;
         return sendOne();
@@ -70,7 +83,7 @@ export async function count(what: Counted, options: CountOptions): Promise<Cost>
  * the answer comes all the same.
  */
 async function awaitedRoundTrips(wire: WireCounter, send: () => Promise<void>): Promise<number> {
-  for (let allowed = 0; ; allowed++) {
+  for (let allowed = 0; allowed < MOST_ROUND_TRIPS; allowed++) {
     await quiet(wire);
     wire.closeAfter(allowed);
     const answered = send().then(() => 'answered' as const);
@@ -81,6 +94,7 @@ async function awaitedRoundTrips(wire: WireCounter, send: () => Promise<void>): 
     await answered;
     if (isOver) return allowed;
   }
+  throw new Error(`a request waits for ${MOST_ROUND_TRIPS} round trips or more`);
 }
 
 /** What comes after the answer may be the first that is not let through: the answer is then on its way already. */
@@ -123,24 +137,43 @@ interface Bench {
   readonly send: () => Promise<void>;
 }
 
+/** Another process executes what is to be replayed. */
+async function executeElsewhere(
+  known: string,
+  { databaseUrl, platform, pipeline }: CountOptions,
+): Promise<void> {
+  const server = await startServerUnderTest({
+    platform,
+    pipeline,
+    protection: 'no cache',
+    databaseUrl,
+    redisUrl: '',
+    poolSize: 1,
+  });
+  try {
+    await server.know('/protected', known, WARM_UP + REQUESTS + MOST_ROUND_TRIPS);
+  } finally {
+    await server.stop();
+  }
+}
+
 async function onServer<T>(
   what: Counted,
+  known: string,
   { databaseUrl, platform, pipeline }: CountOptions,
   work: (bench: Bench) => Promise<T>,
 ): Promise<T> {
   const wire = await startWireCounter(databaseUrl);
   const protection: ServerSettings['protection'] =
     what === 'plain' ? 'absent' : what === 'cached replay' ? 'memory' : 'no cache';
-  const server = await startServerUnderTest(
-    { platform, pipeline, protection, databaseUrl: wire.url, redisUrl: '', poolSize: 1 },
-    { countsHeap: true },
-  );
+  const settings = { platform, pipeline, protection, databaseUrl: wire.url, redisUrl: '', poolSize: 1 };
+  const server = await startServerUnderTest(settings, { countsHeap: true });
   try {
-    const known = randomUUID();
     const bench = { server, wire, send: sender(server.url, what, known) };
     switch (what) {
       case 'plain':
       case 'first execution':
+      case 'first replay':
         return await work(bench);
       case 'replay':
       case 'cached replay':
@@ -159,19 +192,35 @@ const REQUEST: Readonly<Record<Counted, { path: string; expected: number }>> = {
   plain: { path: '/plain', expected: 201 },
   'first execution': { path: '/protected', expected: 201 },
   replay: { path: '/protected', expected: 200 },
+  'first replay': { path: '/protected', expected: 200 },
   'cached replay': { path: '/protected', expected: 200 },
   'duplicate in flight': { path: '/held', expected: 409 },
 };
 
 function sender(url: string, what: Counted, known: string): () => Promise<void> {
   const { path, expected } = REQUEST[what];
+  let replayed = 0;
   return async () => {
-    const key = what === 'plain' || what === 'first execution' ? randomUUID() : `${known}-0`;
+    const key = keyOf(what, known, replayed++);
     const headers = { 'content-type': 'application/json', 'idempotency-key': key };
     const answer = await fetch(url + path, { method: 'POST', body: ORDER, headers });
     const text = await answer.text();
     if (answer.status !== expected) throw new Error(`${path}: ${answer.status} ${text}`);
   };
+}
+
+function keyOf(what: Counted, known: string, number: number): string {
+  switch (what) {
+    case 'plain':
+    case 'first execution':
+      return randomUUID();
+    case 'first replay':
+      return `${known}-${number}`;
+    case 'replay':
+    case 'cached replay':
+    case 'duplicate in flight':
+      return `${known}-0`;
+  }
 }
 
 /** What is still under way when a request is answered, as a ROLLBACK that nobody waits for, is counted with it. */

@@ -29,6 +29,7 @@ export async function countersOf(
       plain,
       'first execution': first,
       replay: await count('replay', options),
+      'first replay': await count('first replay', options),
       'cached replay': await count('cached replay', options),
       'duplicate in flight': await count('duplicate in flight', options),
     },

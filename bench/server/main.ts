@@ -7,6 +7,7 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { databaseOptions, Order } from './orders.js';
 import { OrdersService } from './orders.service.js';
 import { PlainOrdersController } from './plain-orders.controller.js';
+import { RecordAloneController } from './record-alone.controller.js';
 import { serve } from './serve.js';
 import { readSettings } from './settings.js';
 
@@ -22,7 +23,7 @@ const {
 
 @Module({
   imports: [TypeOrmModule.forRoot(databaseOptions(settings)), TypeOrmModule.forFeature([Order]), ...imports],
-  controllers: [PlainOrdersController, ...controllers],
+  controllers: [PlainOrdersController, RecordAloneController, ...controllers],
   providers: [OrdersService, ...providers],
 })
 class BenchModule {}

@@ -3,11 +3,13 @@ import {
   type ClaimResult,
   type IdempotencyStore,
   type LockedRecord,
+  type ReadRecord,
   StaleAttemptError,
 } from '../store/idempotency.store.js';
 import type { Session } from '../store/session.js';
 import { acquire } from './acquire.js';
 import { Deadline } from './deadline.js';
+import { FinishedKeys } from './finished-keys.js';
 import type { AttemptPolicy } from './policy.js';
 
 const policy: AttemptPolicy = {
@@ -50,10 +52,12 @@ const conflict = Object.assign(new Error('deadlock detected'), { code: '40P01', 
 /** A store that answers its claims from a script, the last answer for ever; PostgreSQL's part is tested end to end. */
 function scripted(...answers: (ClaimResult | Error)[]) {
   const rolledBack = vi.fn(() => Promise.resolve());
+  const released = vi.fn();
   const session = {
     within: <T>(_ms: number, work: Promise<T>) => work,
     query: vi.fn(() => Promise.resolve()),
     rollbackAndRelease: rolledBack,
+    release: released,
   } as unknown as Session;
   let round = 0;
   const claim = vi.fn((..._args: unknown[]): Promise<ClaimResult> => {
@@ -61,9 +65,13 @@ function scripted(...answers: (ClaimResult | Error)[]) {
     return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
   });
   const reclaim = vi.fn((..._args: unknown[]) => Promise.resolve());
-  const store = { open: () => Promise.resolve(session), claim, reclaim } as unknown as IdempotencyStore;
+  const look = vi.fn((..._args: unknown[]) => Promise.resolve<ReadRecord>({ state: 'absent' }));
+  const store = { open: () => Promise.resolve(session), claim, reclaim, look } as unknown as IdempotencyStore;
+  const finished = new FinishedKeys();
   return {
-    parts: { store, settings: { acquireTimeoutMs: 100, maxWaiters: 1 } },
+    parts: { store, settings: { acquireTimeoutMs: 100, maxWaiters: 1 }, finished },
+    look,
+    released,
     session,
     claim,
     reclaim,
@@ -221,5 +229,47 @@ describe('acquire', () => {
     counting.reclaim.mockRejectedValue(new Error('disk full'));
     await expect(acquire(counting.parts, identity, policy)).rejects.toThrow('disk full');
     expect(counting.rolledBack).toHaveBeenCalledTimes(1);
+  });
+
+  describe('of a key whose record it has seen to be final', () => {
+    const FINAL: ReadRecord = { state: 'final', raised: true, response: CONFLICT, expiresAtMs: 7 };
+    const REPLAY = { kind: 'replay', raised: true, response: CONFLICT, source: 'record', expiresAtMs: 7 };
+
+    it('only looks', async () => {
+      const { parts, claim, look, rolledBack, released } = scripted(read(FINAL));
+      look.mockResolvedValue(FINAL);
+      await acquire(parts, identity, policy);
+      expect([claim.mock.calls.length, look.mock.calls.length]).toEqual([1, 0]);
+      expect([rolledBack.mock.calls.length, released.mock.calls.length]).toEqual([1, 0]);
+
+      await expect(acquire(parts, identity, policy)).resolves.toEqual(REPLAY);
+      expect([claim.mock.calls.length, look.mock.calls.length]).toEqual([1, 1]);
+      // No transaction was opened that would have to be ended.
+      expect([rolledBack.mock.calls.length, released.mock.calls.length]).toEqual([1, 1]);
+    });
+
+    it.each([
+      { state: 'absent' },
+      { state: 'in-flight' },
+      { state: 'released' },
+      { state: 'reused' },
+      { state: 'unowned', abandoned: 0 },
+      { state: 'unreadable', cause: new Error('format 3') },
+    ] as const)('claims when it is no more ($state), and looks no more', async (found) => {
+      const { parts, claim, look } = scripted(locked());
+      parts.finished.add(identity.keyHash);
+      look.mockResolvedValue(found);
+      await expect(acquire(parts, identity, policy)).resolves.toMatchObject({ kind: 'owned' });
+      expect([claim.mock.calls.length, look.mock.calls.length]).toEqual([1, 1]);
+      expect(parts.finished.has(identity.keyHash)).toBe(false);
+    });
+
+    it('fails when the database does, with the connection given up', async () => {
+      const { parts, claim, look, released } = scripted(locked());
+      parts.finished.add(identity.keyHash);
+      look.mockRejectedValue(new Error('connection lost'));
+      await expect(acquire(parts, identity, policy)).rejects.toThrow('connection lost');
+      expect([claim.mock.calls.length, released.mock.calls.length]).toEqual([0, 1]);
+    });
   });
 });

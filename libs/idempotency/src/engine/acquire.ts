@@ -4,6 +4,7 @@ import type { Session } from '../store/session.js';
 import { isTransactionConflict } from '../store/sql-state.js';
 import { type Answered, conclude } from './answered.js';
 import type { Deadline } from './deadline.js';
+import type { FinishedKeys } from './finished-keys.js';
 import type { AttemptPolicy, EngineSettings } from './policy.js';
 
 /** The record is this request's: the session's transaction is open and holds its row. */
@@ -21,6 +22,12 @@ export interface Owned {
 /** How a request may proceed. */
 export type Acquired = Owned | Answered;
 
+export interface AcquireParts {
+  readonly store: IdempotencyStore;
+  readonly settings: EngineSettings;
+  readonly finished: FinishedKeys;
+}
+
 /** How often a record may change under our hands before we answer that it is in flight. */
 const MAX_ROUNDS = 6;
 
@@ -28,20 +35,31 @@ const MAX_ROUNDS = 6;
  * Claims the record, or finds out what became of it. It waits for another attempt until `wait` is over, and without
  * it never.
  *
+ * A record that this process has seen to be final is looked at first: as nearly always, it still is, and there is nothing to claim.
+ *
  * It goes round when the record vanished or was released between two looks, and after counting a new attempt. Fail
  * closed: it never answers `'owned'` without holding the row, and gives up with `'in-flight'`.
  *
  * @throws when the database cannot be reached or refuses; nothing has run then.
  */
 export async function acquire(
-  { store, settings }: { store: IdempotencyStore; settings: EngineSettings },
+  { store, settings, finished }: AcquireParts,
   identity: AttemptIdentity,
   policy: AttemptPolicy,
   wait?: Deadline,
 ): Promise<Acquired> {
   const session = await store.open(settings.acquireTimeoutMs);
   let owned = false;
+  let isOpen = false;
   try {
+    const { keyHash } = identity;
+    if (finished.has(keyHash)) {
+      const record = await session.within(settings.acquireTimeoutMs, store.look(session, identity));
+      if (record.state === 'final') return conclude(record) as Answered;
+      // Fail closed: what else there may be is the claim's to say.
+      finished.delete(keyHash);
+    }
+    isOpen = true;
     let takenOver = false;
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const { ttlMs, maxRuntimeMs } = policy;
@@ -63,7 +81,9 @@ export async function acquire(
         case 'wait-over':
           return { kind: 'in-flight' };
         case 'not-locked': {
-          const answer = conclude(result.record);
+          const { record } = result;
+          if (record.state === 'final') finished.add(keyHash);
+          const answer = conclude(record);
           if (answer !== 'again') return answer;
           await session.within(settings.acquireTimeoutMs, session.query({ text: 'ROLLBACK' }));
           break;
@@ -95,7 +115,8 @@ export async function acquire(
     return { kind: 'in-flight' };
   } finally {
     // Not awaited: the answer need not wait for the connection's way back to the pool, which cannot fail.
-    if (!owned) void session.rollbackAndRelease(settings.acquireTimeoutMs);
+    if (isOpen && !owned) void session.rollbackAndRelease(settings.acquireTimeoutMs);
+    else if (!owned) session.release();
   }
 }
 

@@ -11,6 +11,7 @@ import { TransactionAttempt } from '../transaction/transaction-attempt.js';
 import { acquire, type Acquired, type Owned } from './acquire.js';
 import { Deadline } from './deadline.js';
 import { answerFrom, type EngineParts, named } from './engine-parts.js';
+import { FinishedKeys } from './finished-keys.js';
 import type { SharedOutcome } from './in-flight.registry.js';
 import type { Engine, EngineOutcome, EngineRequest, HandlerOutcome, RunHandler } from './outcomes.js';
 import type { AttemptPolicy } from './policy.js';
@@ -33,6 +34,8 @@ export interface TransactionEngineParts extends EngineParts {
  * executing, complete or release. The record and the handler's rows commit in one transaction.
  */
 export class IdempotencyEngine implements Engine {
+  readonly #finished = new FinishedKeys();
+
   constructor(private readonly parts: TransactionEngineParts) {}
 
   /** Executes the request under its key, or answers from the record. Never rejects. */
@@ -41,7 +44,7 @@ export class IdempotencyEngine implements Engine {
     let acquired: Acquired;
     try {
       acquired = await takeTurn(this.parts.turns, identity, policy, (wait) =>
-        acquire(this.parts, identity, policy, wait),
+        acquire({ ...this.parts, finished: this.#finished }, identity, policy, wait),
       );
     } catch (cause) {
       // Fail closed: no store, no execution.
@@ -79,6 +82,7 @@ export class IdempotencyEngine implements Engine {
       const result = await this.#settle(attempt, outcome, expiresAtMs);
       if (result.kind === 'executed' && outcome.kind === 'final') {
         const { response } = outcome;
+        this.#finished.add(identity.keyHash);
         shared = {
           kind: 'final',
           raised: outcome.status === 'error',

@@ -151,6 +151,13 @@ SELECT r.status, r.attempt, r.abandoned, ${expired('r.')} AS expired, ${STORED}
   FROM ${table} AS r
  WHERE r.key_hash = $1`;
 
+  /**
+   * READ for a duplicate of a finished request, in no transaction: it changes nothing and locks nothing. Not on a standby, where an erased
+   * record may still stand: there it finds none, and the claim that follows is refused.
+   */
+  const LOOK = `${READ}
+   AND NOT pg_is_in_recovery()`;
+
   /** What the handler does can be rolled back without letting the lock of the row go. */
   const SAVEPOINT = 'SAVEPOINT handler';
   const RELEASE_SAVEPOINT = 'RELEASE SAVEPOINT handler';
@@ -269,6 +276,7 @@ DELETE FROM ${table} AS r
     LIMIT_WAIT,
     UNLIMIT_WAIT,
     READ,
+    LOOK,
     SAVEPOINT,
     RELEASE_SAVEPOINT,
     ROLLBACK_TO_SAVEPOINT,

@@ -179,13 +179,21 @@ export class IdempotencyStore {
     }
   }
 
+  /** What stands in the record, for a request that has reason to think that it is final. Outside a transaction. */
+  async look(session: Session, { keyHash, fingerprint }: AttemptIdentity): Promise<ReadRecord> {
+    const askedAt = performance.now();
+    const look = [{ text: this.sql.LOOK, values: [keyHash, fingerprint] }];
+    const [answer] = await this.#prepared(session, look);
+    return this.found(session, keyHash, answer?.rows[0], { askedAt });
+  }
+
   #locked(row: LockRow, read: ReadRow, askedAt: number): ClaimResult {
     this.clock.observe(read.database_now_ms, askedAt);
     const { attempt, abandoned, status, expired, begun, born, expires_at_ms: expiresAtMs } = row;
     return { kind: 'locked', record: { attempt, abandoned, status, expired, begun, born, expiresAtMs } };
   }
 
-  /** A batch that begins with BEGIN, once more where what it was to find prepared is gone. */
+  /** A batch that begins outside a transaction, once more where what it was to find prepared is gone. */
   async #prepared(session: Session, statements: readonly Statement[]): Promise<readonly BatchAnswer[]> {
     try {
       return await session.batch(statements);
