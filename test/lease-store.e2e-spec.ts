@@ -12,6 +12,7 @@ import {
   onTestFinished,
 } from 'vitest';
 import { acquire } from '../libs/idempotency/src/engine/acquire.js';
+import { FinishedKeys } from '../libs/idempotency/src/engine/finished-keys.js';
 import type { AttemptPolicy } from '../libs/idempotency/src/engine/policy.js';
 import { Sealer } from '../libs/idempotency/src/sealing/sealer.js';
 import type { AttemptIdentity } from '../libs/idempotency/src/store/identity.js';
@@ -396,7 +397,11 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
     describe('the number of an attempt', () => {
       /** What a transaction-mode request does up to its handler. */
       const begin = async (): Promise<{ session: Session; attempt: number; born: string }> => {
-        const parts = { store: store.records, settings: { acquireTimeoutMs: 5_000, maxWaiters: 1 } };
+        const parts = {
+          store: store.records,
+          settings: { acquireTimeoutMs: 5_000, maxWaiters: 1 },
+          finished: new FinishedKeys(),
+        };
         const acquired = await acquire(parts, identity, TRANSACTION_POLICY);
         if (acquired.kind !== 'owned') throw new Error(`not owned: ${acquired.kind}`);
         sessions.push(acquired.session);

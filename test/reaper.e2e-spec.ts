@@ -5,6 +5,7 @@ import pg from 'pg';
 import type { DataSource } from 'typeorm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, inject } from 'vitest';
 import { acquire } from '../libs/idempotency/src/engine/acquire.js';
+import { FinishedKeys } from '../libs/idempotency/src/engine/finished-keys.js';
 import { ExpiredRecordReaper } from '../libs/idempotency/src/reaper/expired-record.reaper.js';
 import { IdempotencyStore } from '../libs/idempotency/src/store/idempotency.store.js';
 import type { ConnectionSource } from '../libs/idempotency/src/store/session.js';
@@ -320,7 +321,11 @@ describe('the reaper', () => {
           reaping = reaper.reap();
           await atGate();
           const acquired = await acquire(
-            { store: owner.store, settings: { acquireTimeoutMs: 5_000, maxWaiters: 1 } },
+            {
+              store: owner.store,
+              settings: { acquireTimeoutMs: 5_000, maxWaiters: 1 },
+              finished: new FinishedKeys(),
+            },
             identity,
             policy,
           );
