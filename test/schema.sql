@@ -36,7 +36,7 @@ CREATE TABLE public.idempotency_keys (
   CONSTRAINT idempotency_keys_key_check CHECK ((key <> ''::text)),
   CONSTRAINT idempotency_keys_pkey PRIMARY KEY (key_hash),
   CONSTRAINT idempotency_keys_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'completed'::text, 'error'::text])))
-) WITH (fillfactor=80);
+) WITH (autovacuum_vacuum_insert_scale_factor=0.05, autovacuum_vacuum_scale_factor=0.05, fillfactor=85);
 CREATE INDEX idempotency_keys_expires_at ON public.idempotency_keys USING btree (expires_at);
 CREATE INDEX idempotency_keys_lease_until ON public.idempotency_keys USING btree (lease_until) WHERE (lease_until IS NOT NULL);
 CREATE UNIQUE INDEX idempotency_keys_pkey ON public.idempotency_keys USING btree (key_hash);
