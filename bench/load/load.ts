@@ -14,7 +14,15 @@ export interface LoadOrder {
 /** Where the keys come from: new ones, each once; or those of `prefix`-0 to `prefix`-`count - 1`, over and over. */
 export type KeyPlan =
   | { readonly kind: 'fresh'; readonly prefix: string }
-  | { readonly kind: 'known'; readonly prefix: string; readonly count: number }
+  | {
+      readonly kind: 'known';
+      readonly prefix: string;
+      readonly count: number;
+      /** From one to the next; 1 when it is left out. */
+      readonly stride?: number;
+      /** The first; 0 when it is left out. */
+      readonly from?: number;
+    }
   /** `freshShare` of the requests have new keys, the others known ones. */
   | {
       readonly kind: 'mixed';

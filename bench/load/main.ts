@@ -7,8 +7,10 @@ function keysOf(plan: KeyPlan): () => string {
   switch (plan.kind) {
     case 'fresh':
       return () => `${plan.prefix}-${next++}`;
-    case 'known':
-      return () => `${plan.prefix}-${next++ % plan.count}`;
+    case 'known': {
+      const { prefix, count, stride = 1, from = 0 } = plan;
+      return () => `${prefix}-${Math.abs(from + next++ * stride) % count}`;
+    }
     case 'mixed': {
       // The share is kept exactly, spread evenly.
       let fresh = 0;

@@ -8,10 +8,14 @@ import { ProtectedOrdersController } from './protected-orders.controller.js';
 import type { ServerSettings } from './settings.js';
 
 /** What a server has beside the plain handlers when the library is part of it. */
-export function protection({ protection: kind, redisUrl }: ServerSettings): ModuleMetadata {
+export function protection({ protection: kind, redisUrl, records }: ServerSettings): ModuleMetadata {
   return {
     imports: [
-      IdempotencyModule.forRoot({ scope: false, reapInterval: false, ...replayCacheOf(kind, redisUrl) }),
+      IdempotencyModule.forRoot({
+        scope: false,
+        ...(records ?? { reapInterval: false }),
+        ...replayCacheOf(kind, redisUrl),
+      }),
     ],
     controllers: [ProtectedOrdersController],
     providers: [HeldRequests],

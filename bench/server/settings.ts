@@ -13,6 +13,8 @@ export interface ServerSettings {
   readonly poolSize: number;
   /** `pipeline` of the pool. */
   readonly pipeline: boolean;
+  /** How long records are kept, and how often they are looked through; not at all when it is left out. */
+  readonly records?: { readonly ttl: `${number}${'s' | 'm' | 'd'}`; readonly reapInterval: `${number}s` };
 }
 
 /** What the parent process has given this one. */

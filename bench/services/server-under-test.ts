@@ -11,6 +11,7 @@ export interface ServerUnderTest {
   ask(command: Command): Promise<Usage>;
   /** Executes a request to `path` under each of `prefix`-0 to `prefix`-`count - 1`, or has it replayed. */
   know(path: string, prefix: string, count: number): Promise<void>;
+  knowOne(path: string, key: string): Promise<void>;
   /** Holds a handler at its work under `key`, while `work` goes on. */
   holding<T>(key: string, work: () => Promise<T>): Promise<T>;
   stop(): Promise<void>;
@@ -48,16 +49,18 @@ export async function startServerUnderTest(
     const headers = { 'content-type': 'application/json', 'idempotency-key': key };
     return fetch(url + path, { method: 'POST', body: ORDER, headers });
   };
+  const knowOne = async (path: string, key: string): Promise<void> => {
+    const answer = await post(path, key);
+    if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
+    await answer.arrayBuffer();
+  };
   return {
     url,
     ask: (command) => child.ask(command),
     know: async (path, prefix, count) => {
-      for (let number = 0; number < count; number++) {
-        const answer = await post(path, `${prefix}-${number}`);
-        if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
-        await answer.arrayBuffer();
-      }
+      for (let number = 0; number < count; number++) await knowOne(path, `${prefix}-${number}`);
     },
+    knowOne,
     holding: async (key, work) => {
       const held = post('/held', key);
       for (;;) {

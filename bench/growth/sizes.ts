@@ -1,0 +1,81 @@
+import type pg from 'pg';
+import { median } from '../report.js';
+import type { ServerUnderTest } from '../services/server-under-test.js';
+import { type Figures, fresh, type Load, runSlice } from './slices.js';
+
+/** A database with so many records, and a server on it. */
+export interface Grown {
+  /** `${prefix}-0` to `${prefix}-${records - 1}` are known. */
+  readonly records: number;
+  readonly prefix: string;
+  readonly url: string;
+  readonly server: ServerUnderTest;
+  readonly look: pg.Client;
+}
+
+/**
+ * The least that replays are measured on. More than a process remembers to be finished: on any size each replay is that of a record which
+ * the process has not seen.
+ */
+export const LEAST_TO_REPLAY = 20_000;
+
+export interface GrowthResult extends Figures {
+  readonly records: number;
+  readonly workload: 'first execution' | 'replay';
+  /** By the same figure of the smallest table in the same round; the median of the rounds. */
+  readonly p50Ratio: number;
+  readonly p99Ratio: number;
+}
+
+/** Coprime to every number of records that is a power of ten: consecutive questions lie far apart in the table. */
+const STRIDE = 7_654_321;
+const CONCURRENCY = 16;
+const SLICE_MS = 2_000;
+
+/** Measures first executions on all of `grown` and replays on all of `toReplay` side by side, the order turned round from one round to the next. */
+export async function measureSizes(
+  load: Load,
+  { grown, toReplay, rounds }: { grown: readonly Grown[]; toReplay: readonly Grown[]; rounds: number },
+  onRound: (round: number) => void,
+): Promise<readonly GrowthResult[]> {
+  const cases = [
+    ...grown.map((of) => ({ of, workload: 'first execution' as const, figures: [] as Figures[] })),
+    ...toReplay.map((of) => ({ of, workload: 'replay' as const, figures: [] as Figures[] })),
+  ];
+  const run = ({ of, workload }: (typeof cases)[number], round: number): Promise<Figures> => {
+    const slice = { concurrency: CONCURRENCY, durationMs: SLICE_MS };
+    if (workload === 'first execution') {
+      return runSlice(load, of.server, { ...slice, keys: fresh(), expected: 201 });
+    }
+    // Each round goes on at another place: what was read a moment ago is in memory.
+    const known = {
+      kind: 'known',
+      prefix: of.prefix,
+      count: of.records,
+      stride: STRIDE,
+      from: round * 1_000_003,
+    } as const;
+    return runSlice(load, of.server, { ...slice, keys: known, expected: 200 });
+  };
+  for (const each of cases) await run(each, -1);
+  for (let round = 0; round < rounds; round++) {
+    for (const each of round % 2 === 0 ? cases : cases.toReversed()) {
+      each.figures.push(await run(each, round));
+    }
+    onRound(round);
+  }
+  return cases.map(({ of, workload, figures }) => {
+    const smallest = cases.find((other) => other.workload === workload)?.figures ?? [];
+    const ratio = (name: 'p50Ms' | 'p99Ms'): number =>
+      median(figures.map((each, round) => each[name] / (smallest[round]?.[name] ?? Number.NaN)));
+    return {
+      records: of.records,
+      workload,
+      rps: median(figures.map(({ rps }) => rps)),
+      p50Ms: median(figures.map(({ p50Ms }) => p50Ms)),
+      p99Ms: median(figures.map(({ p99Ms }) => p99Ms)),
+      p50Ratio: ratio('p50Ms'),
+      p99Ratio: ratio('p99Ms'),
+    };
+  });
+}
