@@ -511,4 +511,20 @@ export const MUTANTS = [
     spec: 'test/batch.e2e-spec.ts',
     test: 'carries out nothing behind a statement that fails',
   },
+  {
+    name: 'a standby is asked for what is finished',
+    file: 'store/idempotency.sql.ts',
+    find: '  const LOOK = `${READ}\n   AND NOT pg_is_in_recovery()`;',
+    replace: '  const LOOK = READ;',
+    spec: 'test/replication.e2e-spec.ts',
+    test: 'replays nothing either, also of what the process has finished itself',
+  },
+  {
+    name: 'what was finished once is taken to be finished for good',
+    file: 'engine/acquire.ts',
+    find: "if (record.state === 'final') return conclude(record) as Answered;\n      // Fail",
+    replace: 'return conclude(record) as Answered;\n      // Fail',
+    spec: 'libs/idempotency/src/engine/acquire.spec.ts',
+    test: 'claims when it is no more',
+  },
 ];
