@@ -79,6 +79,8 @@ export interface ProviderCall extends Subject {
   readonly kind: 'provider-call';
   readonly atMs: number;
   readonly attempt: number;
+  /** The step of the handler that calls; a handler with one step need not name it. */
+  readonly step?: string;
   readonly downstreamKey: string;
   /** What is to be done with an attempt that may have had an effect: the `onAbandoned` of the route. */
   readonly onAbandoned: 'retry' | 'fail';
