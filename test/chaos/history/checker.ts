@@ -1,16 +1,215 @@
-import type { HistoryEvent } from './event.js';
-import type { CheckOptions } from './options.js';
-import type { HistoryVerdict } from './verdict.js';
+import { digestOf, isSuccess, partsOf } from './answer.js';
+import { shownAnswer } from './answers.js';
+import type { Fault, HistoryEvent, Invoke, Ok, Refused, Subject, Unknown } from './event.js';
+import { Evidence } from './evidence.js';
+import type { Judge, RunFacts } from './judge.js';
+import { type OpenCall, OpenCalls } from './open-calls.js';
+import { type CheckOptions, DEFAULT_CHECK_OPTIONS } from './options.js';
+import { oneEffect } from './p1-one-effect.js';
+import { recordDecides } from './p10-record-decides.js';
+import { atomic } from './p2-atomic.js';
+import { sameAnswer } from './p3-same-answer.js';
+import { LAST_WORDS, neverWedged } from './p4-never-wedged.js';
+import { onePayload } from './p5-payload.js';
+import { isolation, lookForForeign } from './p6-isolation.js';
+import { DownstreamCalls } from './p7-downstream.js';
+import { Bystanders } from './p8-bystanders.js';
+import { Samples } from './p9-bounded.js';
+import type { Show } from './sightings.js';
+import { nameOf } from './subject-name.js';
+import { BrokenHistoryError, type HistoryVerdict, Verdicts } from './verdict.js';
+
+/** Those that are asked of one key at a time, when the history is at its end. */
+const JUDGES: readonly Judge[] = [oneEffect, atomic, sameAnswer, neverWedged, onePayload, recordDecides];
 
 /**
- * Holds a history against the promises P1 to P10, in one pass and in a time that grows with its length alone.
+ * Holds a history against the promises P1 to P10, in one pass and in a time that grows with its length alone. What is kept is one piece of
+ * evidence for each key, whose size does not depend on how often it was used or how large its bodies are, two numbers for each
+ * bystander call, and the faults.
  *
- * @param events in the order of the file.
+ * @param events in the order of the file. Effects, records, faults and provider calls may stand anywhere in it.
  * @throws BrokenHistoryError when the history cannot be right, or holds no request of a protected route.
  */
-export function checkHistory(
-  _events: AsyncIterable<HistoryEvent> | Iterable<HistoryEvent>,
-  _options: Partial<CheckOptions> = {},
+export async function checkHistory(
+  events: AsyncIterable<HistoryEvent> | Iterable<HistoryEvent>,
+  options: Partial<CheckOptions> = {},
 ): Promise<HistoryVerdict> {
-  throw new Error('to be written');
+  const checker = new Checker({ ...DEFAULT_CHECK_OPTIONS, ...options });
+  for await (const event of events) checker.see(event);
+  return checker.close();
+}
+
+class Checker {
+  readonly #verdicts: Verdicts;
+  readonly #subjects = new Map<string, Evidence>();
+  readonly #calls = new OpenCalls();
+  readonly #downstream: DownstreamCalls;
+  readonly #bystanders = new Bystanders();
+  readonly #samples = new Samples();
+  readonly #faults: Fault[] = [];
+  readonly #seen = { events: 0, requests: 0, effects: 0, records: 0, providerCalls: 0 };
+  #atMs = 0;
+
+  constructor(private readonly options: CheckOptions) {
+    this.#verdicts = new Verdicts(options.maxListed);
+    this.#downstream = new DownstreamCalls(this.#verdicts);
+  }
+
+  see(event: HistoryEvent): void {
+    this.#seen.events += 1;
+    switch (event.kind) {
+      case 'invoke':
+        this.#advance(event.atMs);
+        return this.#invoked(event);
+      case 'ok':
+      case 'refused':
+      case 'unknown':
+        this.#advance(event.atMs);
+        return this.#ended(event);
+      case 'sample':
+        this.#advance(event.atMs);
+        return this.#samples.see(event, this.#seen.requests);
+      case 'effect':
+        this.#seen.effects += 1;
+        return this.#evidenceOf(event).tookEffect(event);
+      case 'record': {
+        this.#seen.records += 1;
+        const evidence = this.#evidenceOf(event);
+        evidence.stored(event);
+        const { responseBody } = event;
+        if (responseBody !== null) lookForForeign(evidence, responseBody, () => digestOf(responseBody));
+        return;
+      }
+      case 'provider-call':
+        this.#seen.providerCalls += 1;
+        return this.#downstream.see(event, this.#evidenceOf(event));
+      case 'fault':
+        return this.#broke(event);
+    }
+  }
+
+  close(): HistoryVerdict {
+    if (this.#seen.events === 0) throw new BrokenHistoryError('the history is empty');
+    this.#calls.close();
+    if (this.#seen.requests === 0) throw new BrokenHistoryError('no request of a protected route is in it');
+    const facts: RunFacts = {
+      faultsOverMs: this.#faults.reduce((last, { untilMs }) => Math.max(last, untilMs), 0),
+      leftToPerson: this.#downstream.leftToPerson,
+    };
+    let subjects = 0;
+    for (const evidence of this.#subjects.values()) {
+      this.#ask(isolation, evidence, facts);
+      if (evidence.mode === 'bystander') continue;
+      if (evidence.mode !== undefined) subjects += 1;
+      for (const judge of JUDGES) this.#ask(judge, evidence, facts);
+      this.#downstream.judgeUnasked(evidence);
+    }
+    this.#downstream.judge(this.#faults, this.options);
+    this.#bystanders.judge(this.#faults, this.options, this.#verdicts);
+    this.#samples.judge(this.options, this.#verdicts);
+    const bystanders = this.#bystanders.count;
+    const samples = this.#samples.count;
+    return this.#verdicts.close({
+      ...this.#seen,
+      subjects,
+      bystanders,
+      samples,
+      faults: this.#faults.length,
+    });
+  }
+
+  #invoked({ call, atMs, mode, payload, isSweep, ...subject }: Invoke): void {
+    const evidence = this.#evidenceOf(subject);
+    if (evidence.mode !== undefined && evidence.mode !== mode) {
+      const name = `key "${subject.key}" of "${subject.scope}"`;
+      throw new BrokenHistoryError(`${name} is in mode ${evidence.mode}, and in mode ${mode} in call ${call}`);
+    }
+    evidence.mode = mode;
+    this.#calls.begin({
+      call,
+      atMs,
+      evidence,
+      payload: evidence.asked(payload),
+      isSweep,
+      isAfterOutcome: evidence.outcome !== undefined,
+      ...(mode === 'bystander' ? { bystander: this.#bystanders.begin(atMs) } : {}),
+    });
+    if (mode !== 'bystander') this.#seen.requests += 1;
+  }
+
+  #ended(end: Ok | Refused | Unknown): void {
+    const call = this.#calls.end(end.call);
+    const { evidence } = call;
+    const shown = (): string => shownEnd(end);
+    if (end.kind !== 'unknown') lookForForeign(evidence, end.body, shown, end.call);
+    if (call.bystander !== undefined) {
+      const isWell = end.kind === 'ok' && isSuccess(end.status);
+      return this.#bystanders.end(call.bystander, end.atMs, isWell ? undefined : { call: end.call, shown: shown() });
+    }
+    this.#protectedEnded(call, end, shown);
+  }
+
+  #protectedEnded(call: OpenCall, end: Ok | Refused | Unknown, shown: Show): void {
+    const { evidence } = call;
+    switch (end.kind) {
+      case 'ok':
+        evidence.answered(call, end, shown);
+        if (call.isSweep) evidence.swept(call, end.atMs, { shown, isFinal: true });
+        return;
+      case 'refused': {
+        const { code } = end;
+        evidence.failed(call, shown, end);
+        if (call.isSweep) evidence.swept(call, end.atMs, { shown, isFinal: LAST_WORDS.has(code), code });
+        return;
+      }
+      case 'unknown':
+        evidence.failed(call, shown);
+        if (call.isSweep) evidence.swept(call, end.atMs, { shown, isFinal: false });
+    }
+  }
+
+  /** It may be written when it begins or when it is over. */
+  #broke(fault: Fault): void {
+    const { name, atMs, untilMs } = fault;
+    if (untilMs < atMs) {
+      throw new BrokenHistoryError(`fault ${name} begins at ${atMs} ms and is over at ${untilMs} ms`);
+    }
+    this.#faults.push(fault);
+  }
+
+  #advance(atMs: number): void {
+    if (atMs < this.#atMs) {
+      throw new BrokenHistoryError(
+        `event ${this.#seen.events} goes back in time, from ${this.#atMs} ms to ${atMs} ms`,
+      );
+    }
+    this.#atMs = atMs;
+  }
+
+  #ask({ promise, judge }: Judge, evidence: Evidence, facts: RunFacts): void {
+    const findings = judge(evidence, this.options, facts);
+    if (findings === 'untold') return;
+    this.#verdicts.check(promise);
+    for (const { message, calls } of findings) {
+      this.#verdicts.add({ promise, subject: evidence.subject, calls, message });
+    }
+  }
+
+  #evidenceOf(subject: Subject): Evidence {
+    const name = nameOf(subject);
+    let evidence = this.#subjects.get(name);
+    if (!evidence) this.#subjects.set(name, (evidence = new Evidence(name)));
+    return evidence;
+  }
+}
+
+function shownEnd(end: Ok | Refused | Unknown): string {
+  switch (end.kind) {
+    case 'ok':
+      return shownAnswer({ ...end, body: digestOf(partsOf(end.body).body) });
+    case 'refused':
+      return `${end.status} ${end.code}`;
+    case 'unknown':
+      return `no answer (${end.cause})`;
+  }
 }

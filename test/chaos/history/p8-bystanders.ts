@@ -1,0 +1,116 @@
+import type { Fault } from './event.js';
+import { Latencies } from './latencies.js';
+import { isNamed, type CheckOptions } from './options.js';
+import { Shown } from './sightings.js';
+import type { Verdicts } from './verdict.js';
+import { Windows } from './windows.js';
+
+const FAILED = -1;
+
+/**
+ * P8: routes without protection do not suffer. Of their calls that overlap a fault the p99 stays under `bystanderFactor` times that of the
+ * calls which ended before the first fault, or under the floor, and the share of answers is `bystanderSuccess` at least. A success is a
+ * final answer under 400. Left out are calls that overlap one of the `exemptFaults`, which hit the bystander itself. Calls that failed
+ * have no latency.
+ *
+ * Faults may be written when they begin or when they are over, so that every call is kept until the end: two numbers.
+ */
+export class Bystanders {
+  #begins = new Float64Array(1024);
+  #tookMs = new Float64Array(1024);
+  #count = 0;
+  /** Few on a good day: by place, the call's number and how it ended. */
+  readonly #failures = new Map<number, { readonly call: number; readonly shown: string }>();
+
+  /** @returns the call's place, to name it when it ends. */
+  begin(atMs: number): number {
+    if (this.#count === this.#begins.length) {
+      this.#begins = grown(this.#begins);
+      this.#tookMs = grown(this.#tookMs);
+    }
+    this.#begins[this.#count] = atMs;
+    return this.#count++;
+  }
+
+  /** @param failure how it ended, where it was not answered well. */
+  end(place: number, atMs: number, failure?: { readonly call: number; readonly shown: string }): void {
+    this.#tookMs[place] = atMs - (this.#begins[place] ?? atMs);
+    if (failure) this.#failures.set(place, { ...failure });
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  judge(faults: readonly Fault[], options: CheckOptions, verdicts: Verdicts): void {
+    const before = new Latencies();
+    const during = new Latencies();
+    let failed: Shown | undefined;
+    for (const { phase, place, tookMs } of this.#inPhases(faults, options)) {
+      if (phase === 'before') {
+        if (tookMs !== FAILED) before.add(tookMs);
+        continue;
+      }
+      verdicts.check('P8');
+      if (tookMs !== FAILED) during.add(tookMs);
+      const failure = this.#failures.get(place);
+      if (failure) (failed ??= new Shown(failure.shown)).add(failure.call);
+    }
+    judgeLatency(before, during, options, verdicts);
+    if (failed) judgeFailures(failed, during.count + failed.count, options, verdicts);
+  }
+
+  *#inPhases(
+    faults: readonly Fault[],
+    { exemptFaults, exemptSettleMs }: CheckOptions,
+  ): Generator<{ phase: 'before' | 'during'; place: number; tookMs: number }> {
+    const firstMs = faults.reduce((first, { atMs }) => Math.min(first, atMs), Infinity);
+    const all = new Windows(faults.map(({ atMs, untilMs }) => ({ from: atMs, to: untilMs })));
+    const exempt = new Windows(
+      faults
+        .filter((fault) => isNamed(exemptFaults, fault))
+        .map(({ atMs, untilMs }) => ({ from: atMs, to: untilMs + exemptSettleMs })),
+    );
+    for (let place = 0; place < this.#count; place++) {
+      const from = this.#begins[place] ?? 0;
+      const to = from + (this.#tookMs[place] ?? 0);
+      const tookMs = this.#failures.has(place) ? FAILED : to - from;
+      if (to < firstMs) yield { phase: 'before', place, tookMs };
+      else if (all.overlap(from, to) && !exempt.overlap(from, to)) yield { phase: 'during', place, tookMs };
+    }
+  }
+}
+
+function judgeLatency(
+  before: Latencies,
+  during: Latencies,
+  { bystanderFactor, bystanderFloorMs }: CheckOptions,
+  verdicts: Verdicts,
+): void {
+  if (before.count === 0 || during.count === 0) return;
+  const allowed = Math.max(bystanderFactor * before.p99(), bystanderFloorMs);
+  if (during.p99() < allowed) return;
+  const message =
+    `p99 of ${during.count} bystander calls during faults: ${during.p99()} ms, ` +
+    `before them ${before.p99()} ms; it has to be under ${allowed} ms`;
+  verdicts.add({ promise: 'P8', calls: [], message });
+}
+
+function judgeFailures(
+  failed: Shown,
+  total: number,
+  { bystanderSuccess }: CheckOptions,
+  verdicts: Verdicts,
+): void {
+  if (1 - failed.count / total >= bystanderSuccess) return;
+  const message =
+    `${failed.count} of ${total} bystander calls during faults failed, ` +
+    `${bystanderSuccess * 100} % have to be answered; the first one: ${failed.first}`;
+  verdicts.add({ promise: 'P8', calls: failed.calls, message });
+}
+
+function grown(array: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
+  const larger = new Float64Array(array.length * 2);
+  larger.set(array);
+  return larger;
+}
