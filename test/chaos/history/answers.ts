@@ -26,7 +26,7 @@ export const shownAnswer = ({
   replayed,
   body,
 }: Pick<Answers, 'status' | 'replayed' | 'body'>): string =>
-  `${status}${replayed ? ' (replayed)' : ''} ${body}`;
+  `${status}${replayed ? ' (replayed)' : ''} ${body === '' ? '(no body)' : body}`;
 
 /** Different answers that are kept of one key: with the first odd one it is a violation already. */
 const MAX_KEPT = 16;

@@ -126,9 +126,11 @@ export class Evidence {
   }
 
   sawForeign(owner: string, shown: Show, call?: number): void {
-    this.foreign ??= new Map();
-    const seen = this.foreign.get(owner) ?? new Shown(shown());
-    this.foreign.set(owner, seen);
+    const known = this.foreign?.get(owner);
+    // That the record holds what was answered is no second leak.
+    if (known && call === undefined) return;
+    const seen = known ?? new Shown(shown());
+    (this.foreign ??= new Map()).set(owner, seen);
     seen.add(call);
   }
 
@@ -157,7 +159,7 @@ export interface SweepEnd {
 /** `completed 201 {"id":1}`, `pending`, `released`, as messages show a record. */
 export function shownRecord({ status, responseStatus, body }: RecordRow): string {
   if (responseStatus === null) return status === 'error' ? 'released' : status;
-  return `${status} ${responseStatus} ${body ?? 'without its body'}`;
+  return `${status} ${responseStatus} ${body === '' ? '(no body)' : (body ?? 'without its body')}`;
 }
 
 /** Nothing was looked up or run, so that the answer cannot depend on the record. */

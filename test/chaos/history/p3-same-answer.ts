@@ -60,4 +60,5 @@ function differenceOf(answers: Answers, reference: Answers, asReplay: number): s
   return answers.status === expected ? undefined : `a status other than ${expected}`;
 }
 
-const oneLine = (head: string): string => `"${head.trim().replaceAll('\n', ', ')}"`;
+const oneLine = (head: string): string =>
+  head.trim() === '' ? 'none' : `"${head.trim().replaceAll('\n', ', ')}"`;
