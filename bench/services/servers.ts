@@ -25,9 +25,19 @@ export interface Services {
   stop(): Promise<void>;
 }
 
-export async function startServices({ redis: withRedis = true } = {}): Promise<Services> {
+export interface ServicesOptions {
+  /** @default true */
+  readonly redis?: boolean;
+  /** Further settings of PostgreSQL. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+export async function startServices({
+  redis: withRedis = true,
+  settings = {},
+}: ServicesOptions = {}): Promise<Services> {
   const dataDir = mkdtempSync(join(tmpdir(), 'idempotency-bench-'));
-  const postgres = await startEmbeddedPostgres({ dataDir, settings: POSTGRES_SETTINGS });
+  const postgres = await startEmbeddedPostgres({ dataDir, settings: { ...POSTGRES_SETTINGS, ...settings } });
   const redis = withRedis && findServer('redis-server') !== undefined ? await startRedis() : undefined;
   const client = new pg.Client({ connectionString: postgres.url });
   await client.connect();
