@@ -1,0 +1,35 @@
+import type http from 'node:http';
+import type { Ok, Refused, Unknown } from '../history/event.js';
+
+/** What an answer says about the effect. */
+export type Outcome =
+  Omit<Ok, 'call' | 'atMs'> | Omit<Refused, 'call' | 'atMs'> | Omit<Unknown, 'call' | 'atMs'>;
+
+/** The library answers these where nobody can tell what became of the effect, or where an attempt had begun. */
+const SAYS_NOTHING: readonly string[] = ['IDEMPOTENCY_OUTCOME_UNKNOWN', 'IDEMPOTENCY_ATTEMPT_LOST'];
+/** Headers that a replay has to repeat. */
+const REPEATED = ['content-type'] as const;
+
+export function outcomeOf(status: number, headers: http.IncomingHttpHeaders, text: string): Outcome {
+  const code = codeOf(headers, text);
+  if (code !== undefined && !SAYS_NOTHING.includes(code)) {
+    return { kind: 'refused', status, code, body: text };
+  }
+  // 500 and above are no outcome of these handlers; nginx answers 502 and 504 by itself.
+  if (code !== undefined || status >= 500)
+    return { kind: 'unknown', cause: `${status} ${code ?? ''}`.trim() };
+  const replayed = headers['idempotent-replayed'] === 'true';
+  return { kind: 'ok', status, replayed, body: comparable(headers, text) };
+}
+
+/** An answer as two of them are compared. */
+export function comparable(headers: Readonly<Record<string, unknown>>, text: string): string {
+  const lines = REPEATED.map((name) => `${name}: ${String(headers[name])}`);
+  return `${lines.join('\n')}\n\n${text}`;
+}
+
+function codeOf(headers: http.IncomingHttpHeaders, text: string): string | undefined {
+  if (!headers['content-type']?.startsWith('application/problem+json')) return undefined;
+  const { code } = JSON.parse(text) as { code?: string };
+  return code?.startsWith('IDEMPOTENCY_') ? code : undefined;
+}

@@ -1,0 +1,79 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { readHistory } from '../history/read-history.js';
+import { type HistoryVerdict, PROMISES, PROMISE_NAMES } from '../history/verdict.js';
+import type { Plan } from '../plan.js';
+import type { Run } from '../run.js';
+import { type Figures, figuresOf, type Percentiles } from './figures.js';
+import { faultPlot, memoryPlot, throughputPlot } from './plots.js';
+import { type Timeline, timelineOf } from './timeline.js';
+
+export interface Report {
+  readonly html: string;
+  readonly figures: Figures;
+  /** For the terminal. */
+  readonly summary: string;
+}
+
+/** Writes the figures of a run as JSON, and with plots as HTML. */
+export async function writeReport(
+  plan: Plan,
+  run: Run,
+  verdict: HistoryVerdict,
+  notShown: readonly string[],
+): Promise<Report> {
+  const timeline = await timelineOf(readHistory(run.historyFile));
+  const figures = figuresOf(plan, run, verdict, timeline, notShown);
+  const html = join(plan.folder, 'report.html');
+  writeFileSync(
+    join(plan.folder, 'report.json'),
+    `${JSON.stringify({ ...figures, listed: verdict.violations }, undefined, 2)}\n`,
+  );
+  writeFileSync(html, pageOf(figures, timeline, verdict));
+  return { html, figures, summary: summaryOf(figures) };
+}
+
+function summaryOf(figures: Figures): string {
+  const { faults, freedMs, answeredElsewhereMs, recoveryMs, bystanderP99Ms, promises } = figures;
+  const times = ({ count, p50, p99 }: Percentiles): string => `${count} times, p50 ${p50} ms, p99 ${p99} ms`;
+  return [
+    ...Object.entries(faults).map(([name, count]) => `${String(count).padStart(7)}  ${name}`),
+    ...Object.entries(figures.outcomes).map(
+      ([name, count]) => `${String(count).padStart(7)}  answers: ${name}`,
+    ),
+    `key freed after its owner's death: ${times(freedMs)}`,
+    `answered elsewhere after it: ${times(answeredElsewhereMs)}`,
+    `answered again after a crash of the database: ${times(recoveryMs)}`,
+    `bystander p99: ${bystanderP99Ms.baseline.toFixed(1)} ms before, ${bystanderP99Ms.faults.toFixed(1)} ms under faults`,
+    `resident memory: ${(figures.residentBytesPerMinute / 1e6).toFixed(2)} MB a minute`,
+    ...PROMISE_NAMES.map(
+      (name) => `${name}: ${promises[name].violations} of ${promises[name].checked}: ${PROMISES[name]}`,
+    ),
+  ].join('\n');
+}
+
+function pageOf(figures: Figures, timeline: Timeline, verdict: HistoryVerdict): string {
+  const violations = verdict.violations.map(
+    ({ promise, subject, message }) =>
+      `<li><b>${promise}</b> ${escape(subject === undefined ? '' : `${subject.operation} ${subject.scope} ${subject.key}`)}: ${escape(message)}</li>`,
+  );
+  return `<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Chaos, seed ${figures.seed}</title>
+<style>body{font:14px sans-serif;max-width:1040px;margin:2em auto}pre{background:#f4f4f4;padding:1em}</style>
+<h1>${figures.violations} violations in ${figures.checked.requests} checked requests</h1>
+<p>Seed ${figures.seed}, ${figures.date}, ${figures.seconds} s. Again: <code>${escape(figures.again)}</code></p>
+<h2>Requests a second</h2><p>Answered for good (green), refused (yellow), unknown (red).</p>
+${throughputPlot(timeline)}
+<h2>Faults</h2>
+${faultPlot(timeline)}
+<h2>Memory of the instance that is never killed</h2>
+${memoryPlot(timeline)}
+<h2>Figures</h2><pre>${escape(summaryOf(figures))}</pre>
+<h2>Not shown</h2><ul>${figures.notShown.map((line) => `<li>${escape(line)}</li>`).join('')}</ul>
+<h2>Violations</h2><ul>${violations.join('')}</ul>
+</html>
+`;
+}
+
+const escape = (text: string): string =>
+  text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');

@@ -1,0 +1,105 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { tellWhatStands } from './aftermath.js';
+import { Caller } from './clients/caller.js';
+import { HistoryLog } from './clients/history-log.js';
+import { sweep } from './clients/sweep.js';
+import { Traffic } from './clients/traffic.js';
+import { Monkey } from './monkey/monkey.js';
+import { Tally } from './monkey/tally.js';
+import { PassersBy } from './passers-by.js';
+import type { Plan } from './plan.js';
+import { randomOf } from './random.js';
+import { Sampler } from './sampler.js';
+import { openWorld, type World } from './world/world.js';
+
+/** What is left of a run: its history, and what was counted beside it. */
+export interface Run {
+  readonly historyFile: string;
+  readonly tally: Tally;
+  readonly seconds: number;
+  readonly requests: number;
+}
+
+const SAMPLE_EVERY_MS = 2_000;
+/** For what was under way when the last fault ended. */
+const CALM_MS = 2_000;
+
+/** A run: quiet traffic, then faults, then quiet again, a last question about every key, and what stands in the tables. */
+export async function run(plan: Plan, say: (line: string) => void): Promise<Run> {
+  const began = performance.now();
+  mkdirSync(plan.folder, { recursive: true });
+  const log = new HistoryLog(join(plan.folder, 'history.jsonl'));
+  const random = randomOf(plan.seed);
+  const tally = new Tally();
+  const world = await openWorld((request) =>
+    log.tell({ kind: 'provider-call', atMs: log.nowMs, ...request }),
+  );
+  try {
+    const caller = new Caller(`http://127.0.0.1:${world.clientWay.port}`, log, plan.clients * 4);
+    const traffic = new Traffic(caller, { clients: plan.clients, pace: plan.pace, random: random.fork() });
+    const passersBy = new PassersBy(caller);
+    const sampler = new Sampler(world, log, SAMPLE_EVERY_MS);
+    const workshop = { world, traffic, caller, log, tally, taken: new Set<number>() };
+    const monkey = new Monkey(workshop, random.fork(), plan.rates);
+    const progress = setInterval(() => say(progressOf(log, tally, traffic)), 5_000);
+    try {
+      traffic.start();
+      passersBy.start();
+      sampler.start();
+      await pause(plan.baselineMs);
+      say('the first fault');
+      sampler.phase = 'faults';
+      monkey.start();
+      await pause(plan.faultsMs);
+      await monkey.stop();
+      await mend(world);
+      say('the last fault is over');
+      await pause(CALM_MS);
+      await Promise.all([traffic.stop(), passersBy.stop()]);
+      say(`${traffic.wishes.length} keys are asked for once more`);
+      await sweep(caller, traffic.wishes, () => undefined);
+      sampler.phase = 'end';
+      await sampler.stop();
+      await sampler.sample();
+    } finally {
+      clearInterval(progress);
+    }
+    await tellWhatStands(world.database, log);
+    caller.close();
+    const requests = log.calls;
+    return { historyFile: log.file, tally, requests, seconds: (performance.now() - began) / 1_000 };
+  } finally {
+    await world.close();
+    await log.close();
+  }
+}
+
+/** Whole again, whatever a hand may have left. */
+async function mend({
+  instances,
+  databaseWays,
+  cacheWays,
+  clientWay,
+  redis,
+  memcached,
+}: World): Promise<void> {
+  for (const way of [...databaseWays, ...Object.values(cacheWays), clientWay]) way.setFault();
+  redis.resume();
+  memcached.resume();
+  for (const instance of instances) {
+    instance.disarm();
+    instance.signal('SIGCONT');
+  }
+  for (const instance of instances) while (!instance.isUp) await pause(20);
+}
+
+function progressOf(log: HistoryLog, tally: Tally, traffic: Traffic): string {
+  const seconds = Math.round(log.nowMs / 1_000);
+  return (
+    `${seconds} s: ${log.calls} requests, ${traffic.wishes.length} keys, ${tally.sum('kill')} kills, ` +
+    `${tally.sum('zombie')} zombies, ${tally.sum('lost COMMIT')} lost COMMIT answers, ` +
+    `${tally.sum('terminated backend')} backends, ${tally.sum('database crash')} crashes`
+  );
+}

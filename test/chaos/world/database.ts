@@ -1,0 +1,60 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pg from 'pg';
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from '../../../apps/cart/src/database/embedded-postgres.js';
+import { LEDGER_SCHEMA } from '../app/ledger.js';
+
+/** The PostgreSQL of a run, which can crash and come back on its port. */
+export interface Database {
+  readonly port: number;
+  readonly url: string;
+  /** Asks on a connection of its own, which does not outlive the question. */
+  rows<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]>;
+  /** Ends it as a crash does; it recovers and answers again when this resolves. */
+  crash(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+const SETTINGS = {
+  max_connections: 200,
+  // Of the durations that a run breaks, none is the checkpoint's.
+  max_wal_size: '4GB',
+  // Tells at once, not within seconds, that a client is gone while its statement runs.
+  client_connection_check_interval: '200ms',
+} as const;
+
+export async function startDatabase(): Promise<Database> {
+  const dataDir = mkdtempSync(join(tmpdir(), 'idempotency-chaos-'));
+  const start = (port?: number): Promise<EmbeddedPostgres> =>
+    startEmbeddedPostgres({ dataDir, settings: SETTINGS, ...(port === undefined ? {} : { port }) });
+  let server = await start();
+  const { port, url } = server;
+  const rows = async <Row extends object>(text: string, values: readonly unknown[] = []): Promise<Row[]> => {
+    const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
+    client.on('error', () => undefined);
+    try {
+      await client.connect();
+      return (await client.query<Row>(text, [...values])).rows;
+    } finally {
+      await client.end();
+    }
+  };
+  await rows(LEDGER_SCHEMA);
+  return {
+    port,
+    url,
+    rows,
+    crash: async () => {
+      await server.stop('immediate');
+      server = await start(port);
+    },
+    stop: async () => {
+      await server.stop('fast');
+      rmSync(dataDir, { recursive: true, force: true });
+    },
+  };
+}
