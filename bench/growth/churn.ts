@@ -8,7 +8,7 @@ export interface ChurnMinute extends Size, Figures {
   readonly minute: number;
 }
 
-/** Records are written, and deleted when their time is over, for so many minutes. */
+/** Records are written one after another, and deleted when their time is over, for so many minutes. */
 export async function churn(
   load: Load,
   { server, look, minutes }: { server: ServerUnderTest; look: pg.Client; minutes: number },
@@ -16,7 +16,7 @@ export async function churn(
 ): Promise<readonly ChurnMinute[]> {
   const told: ChurnMinute[] = [];
   for (let minute = 1; minute <= minutes; minute++) {
-    const slice = { keys: fresh(), expected: 201, concurrency: 4, durationMs: 59_000 } as const;
+    const slice = { keys: fresh(), expected: 201, concurrency: 1, durationMs: 59_000 } as const;
     const figures = await runSlice(load, server, slice);
     const state = { minute, ...figures, ...(await sizeOf(look)) };
     told.push(state);
