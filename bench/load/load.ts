@@ -18,9 +18,11 @@ export type KeyPlan =
       readonly kind: 'known';
       readonly prefix: string;
       readonly count: number;
+      /** The number of the first that is known; 0 when it is left out. */
+      readonly first?: number;
       /** From one to the next; 1 when it is left out. */
       readonly stride?: number;
-      /** The first; 0 when it is left out. */
+      /** How many are passed over at the beginning; 0 when it is left out. */
       readonly from?: number;
     }
   /** `freshShare` of the requests have new keys, the others known ones. */

@@ -8,8 +8,8 @@ function keysOf(plan: KeyPlan): () => string {
     case 'fresh':
       return () => `${plan.prefix}-${next++}`;
     case 'known': {
-      const { prefix, count, stride = 1, from = 0 } = plan;
-      return () => `${prefix}-${Math.abs(from + next++ * stride) % count}`;
+      const { prefix, count, first = 0, stride = 1, from = 0 } = plan;
+      return () => `${prefix}-${first + (Math.abs(from + next++ * stride) % count)}`;
     }
     case 'mixed': {
       // The share is kept exactly, spread evenly.
