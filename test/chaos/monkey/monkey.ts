@@ -44,9 +44,9 @@ export class Monkey {
       [this.rates.cache, new CacheBreaker()],
     ];
     this.#hands = Promise.all(
-      hands.map(([rate, hand]) =>
-        rate > 0 ? this.#use(hand, 60_000 / rate, this.random.fork()) : undefined,
-      ),
+      hands
+        .filter(([rate]) => rate > 0)
+        .map(([rate, hand]) => this.#use(hand, 60_000 / rate, this.random.fork())),
     );
   }
 

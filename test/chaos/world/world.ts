@@ -14,7 +14,7 @@ import { type Provider, startProvider } from './provider.js';
 export const MAX_RUNTIME_MS = 2_000;
 export const LEASE_MS = 1_000;
 const INSTANCES = 4;
-const POOL_SIZE = 8;
+export const POOL_SIZE = 8;
 
 /** Everything that a run has around it. */
 export interface World {
