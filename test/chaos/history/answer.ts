@@ -6,15 +6,17 @@ const HASH_CHARACTERS = 22;
 /** The headers of an answer's text, and the empty line behind them. */
 const HEAD = /^(?:[a-z0-9-]+: [^\n]*\n)*\n/;
 
+/** Of a part of a text a copy is kept: a slice would keep all of the text in memory. */
+export const copyOf = (text: string): string => Buffer.from(text).toString();
+
 /**
  * What is kept of a text that is only compared and shown: itself when it is short, else its beginning and 132 bits of its hash. So a history
  * of large bodies needs no more memory than one of small ones.
  */
 export function digestOf(text: string): string {
   if (text.length <= KEPT) return text;
-  const digest = `${text.slice(0, SHOWN)}… (sha256 ${hash('sha256', text, 'base64').slice(0, HASH_CHARACTERS)})`;
-  // A copy: what is sliced and joined would keep all of the text in memory.
-  return Buffer.from(digest).toString();
+  const digest = `${text.slice(0, SHOWN)}... (sha256 ${hash('sha256', text, 'base64').slice(0, HASH_CHARACTERS)})`;
+  return copyOf(digest);
 }
 
 /**

@@ -1,6 +1,6 @@
-import { digestOf, partsOf } from './answer.js';
+import { copyOf, digestOf, partsOf } from './answer.js';
 import type { Ok } from './event.js';
-import { Sightings } from './sightings.js';
+import { Sightings, withOne } from './sightings.js';
 
 /** Final answers of one key that are the same in everything that is compared. */
 export class Answers extends Sightings {
@@ -55,7 +55,8 @@ export function withAnswer(
   if (!same && known.length === MAX_KEPT) return known;
   // A replay shares the texts of what it replays.
   const like = known.find((answers) => answers.body === body && answers.head === head);
-  const answers = same ?? new Answers(payload, status, replayed, like?.head ?? head, like?.body ?? body);
+  const answers =
+    same ?? new Answers(payload, status, replayed, like?.head ?? copyOf(head), like?.body ?? copyOf(body));
   answers.add(call);
-  return same ? known : [...known, answers];
+  return same ? known : withOne(known, answers);
 }

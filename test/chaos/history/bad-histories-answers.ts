@@ -92,17 +92,22 @@ export const BAD_ANSWERS: readonly BadHistory[] = [
     finds: 'replays that differ from each other, when the first answer was lost',
     promise: 'P3',
     message: `another body: call 3 got 200 (replayed) ${OTHER}, while calls 2 and 9 got 200 (replayed) ${FIRST}`,
-    history: history().send(1).lost(1).send(2).replay(2).send(3).replay(3, 200, OTHER).swept(9).effect().record(),
+    history: history()
+      .send(1)
+      .lost(1)
+      .send(2)
+      .replay(2)
+      .send(3)
+      .replay(3, 200, OTHER)
+      .swept(9)
+      .effect()
+      .record(),
   },
   {
     finds: "an answer with another scope's data",
     promise: 'P6',
     message: `data of "bob" came to "ann": call 1 got 201 ${BOBS}`,
-    history: history()
-      .send(1, { isSweep: true })
-      .ok(1, 201, BOBS)
-      .effect()
-      .record({ responseBody: BOBS }),
+    history: history().send(1, { isSweep: true }).ok(1, 201, BOBS).effect().record({ responseBody: BOBS }),
   },
   {
     finds: "an answer with another scope's data among its own",
@@ -143,10 +148,7 @@ export const BAD_ANSWERS: readonly BadHistory[] = [
     finds: "a bystander's answer with another scope's data",
     promise: 'P6',
     message: `data of "bob" came to "ann": call 20 got 200 ${BOBS}`,
-    history: wellUsed()
-      .on({ operation: 'GET /bystander', mode: 'bystander' })
-      .send(20)
-      .ok(20, 200, BOBS),
+    history: wellUsed().on({ operation: 'GET /bystander', mode: 'bystander' }).send(20).ok(20, 200, BOBS),
   },
   {
     finds: 'replays that are not what the record holds',
@@ -213,6 +215,12 @@ export const BAD_ANSWERS: readonly BadHistory[] = [
     finds: 'an attempt that began, and was lost, after the outcome had been answered',
     promise: 'P10',
     message: 'call 2 got 503 IDEMPOTENCY_ATTEMPT_LOST, sent after the outcome had been answered',
-    history: history().first(1).send(2).refused(2, 503, 'IDEMPOTENCY_ATTEMPT_LOST').swept(9).effect().record(),
+    history: history()
+      .first(1)
+      .send(2)
+      .refused(2, 503, 'IDEMPOTENCY_ATTEMPT_LOST')
+      .swept(9)
+      .effect()
+      .record(),
   },
 ];

@@ -140,8 +140,7 @@ export const BAD_EFFECTS: readonly BadHistory[] = [
   {
     finds: 'a stored answer that was given to another payload',
     promise: 'P5',
-    message:
-      'call 2 asked for "b" and got 200 (replayed) {"id":1,"owner":"ann"}, and the key stands for "a"',
+    message: 'call 2 asked for "b" and got 200 (replayed) {"id":1,"owner":"ann"}, and the key stands for "a"',
     history: history().first(1).send(2, { payload: 'b' }).replay(2).swept(9).effect().record(),
   },
   {

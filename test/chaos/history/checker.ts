@@ -1,21 +1,20 @@
-import { digestOf, isSuccess, partsOf } from './answer.js';
-import { shownAnswer } from './answers.js';
+import { digestOf, isSuccess } from './answer.js';
+import { endProtected, shownEnd } from './call-ends.js';
 import type { Fault, HistoryEvent, Invoke, Ok, Refused, Subject, Unknown } from './event.js';
 import { Evidence } from './evidence.js';
 import type { Judge, RunFacts } from './judge.js';
-import { type OpenCall, OpenCalls } from './open-calls.js';
+import { OpenCalls } from './open-calls.js';
 import { type CheckOptions, DEFAULT_CHECK_OPTIONS } from './options.js';
 import { oneEffect } from './p1-one-effect.js';
 import { recordDecides } from './p10-record-decides.js';
 import { atomic } from './p2-atomic.js';
 import { sameAnswer } from './p3-same-answer.js';
-import { LAST_WORDS, neverWedged } from './p4-never-wedged.js';
+import { neverWedged } from './p4-never-wedged.js';
 import { onePayload } from './p5-payload.js';
 import { isolation, lookForForeign } from './p6-isolation.js';
 import { DownstreamCalls } from './p7-downstream.js';
 import { Bystanders } from './p8-bystanders.js';
 import { Samples } from './p9-bounded.js';
-import type { Show } from './sightings.js';
 import { nameOf } from './subject-name.js';
 import { BrokenHistoryError, type HistoryVerdict, Verdicts } from './verdict.js';
 
@@ -77,7 +76,8 @@ class Checker {
         const evidence = this.#evidenceOf(event);
         evidence.stored(event);
         const { responseBody } = event;
-        if (responseBody !== null) lookForForeign(evidence, responseBody, () => digestOf(responseBody));
+        if (responseBody !== null)
+          lookForForeign(evidence, event.scope, responseBody, () => digestOf(responseBody));
         return;
       }
       case 'provider-call':
@@ -122,13 +122,16 @@ class Checker {
     const evidence = this.#evidenceOf(subject);
     if (evidence.mode !== undefined && evidence.mode !== mode) {
       const name = `key "${subject.key}" of "${subject.scope}"`;
-      throw new BrokenHistoryError(`${name} is in mode ${evidence.mode}, and in mode ${mode} in call ${call}`);
+      throw new BrokenHistoryError(
+        `${name} is in mode ${evidence.mode}, and in mode ${mode} in call ${call}`,
+      );
     }
-    evidence.mode = mode;
+    evidence.usedIn(mode);
     this.#calls.begin({
       call,
       atMs,
       evidence,
+      scope: subject.scope,
       payload: evidence.asked(payload),
       isSweep,
       isAfterOutcome: evidence.outcome !== undefined,
@@ -141,31 +144,16 @@ class Checker {
     const call = this.#calls.end(end.call);
     const { evidence } = call;
     const shown = (): string => shownEnd(end);
-    if (end.kind !== 'unknown') lookForForeign(evidence, end.body, shown, end.call);
+    if (end.kind !== 'unknown') lookForForeign(evidence, call.scope, end.body, shown, end.call);
     if (call.bystander !== undefined) {
       const isWell = end.kind === 'ok' && isSuccess(end.status);
-      return this.#bystanders.end(call.bystander, end.atMs, isWell ? undefined : { call: end.call, shown: shown() });
+      return this.#bystanders.end(
+        call.bystander,
+        end.atMs,
+        isWell ? undefined : { call: end.call, shown: shown() },
+      );
     }
-    this.#protectedEnded(call, end, shown);
-  }
-
-  #protectedEnded(call: OpenCall, end: Ok | Refused | Unknown, shown: Show): void {
-    const { evidence } = call;
-    switch (end.kind) {
-      case 'ok':
-        evidence.answered(call, end, shown);
-        if (call.isSweep) evidence.swept(call, end.atMs, { shown, isFinal: true });
-        return;
-      case 'refused': {
-        const { code } = end;
-        evidence.failed(call, shown, end);
-        if (call.isSweep) evidence.swept(call, end.atMs, { shown, isFinal: LAST_WORDS.has(code), code });
-        return;
-      }
-      case 'unknown':
-        evidence.failed(call, shown);
-        if (call.isSweep) evidence.swept(call, end.atMs, { shown, isFinal: false });
-    }
+    endProtected(call, end, shown);
   }
 
   /** It may be written when it begins or when it is over. */
@@ -200,16 +188,5 @@ class Checker {
     let evidence = this.#subjects.get(name);
     if (!evidence) this.#subjects.set(name, (evidence = new Evidence(name)));
     return evidence;
-  }
-}
-
-function shownEnd(end: Ok | Refused | Unknown): string {
-  switch (end.kind) {
-    case 'ok':
-      return shownAnswer({ ...end, body: digestOf(partsOf(end.body).body) });
-    case 'refused':
-      return `${end.status} ${end.code}`;
-    case 'unknown':
-      return `no answer (${end.cause})`;
   }
 }

@@ -100,7 +100,12 @@ describe('a verdict', () => {
 
   it('counts all violations, lists the first ones of each promise, and says what it has looked at', async () => {
     const many = history();
-    for (let call = 1; call <= 50; call++) many.on({ key: `k${call}` }).first(call).effect().record();
+    for (let call = 1; call <= 50; call++)
+      many
+        .on({ key: `k${call}` })
+        .first(call)
+        .effect()
+        .record();
     many.on({ key: 'k1' }).effect();
 
     const verdict = await checkHistory(many.events, { maxListed: 3 });
@@ -129,8 +134,12 @@ describe('a verdict', () => {
 
   it('keeps the parts of a subject apart', async () => {
     const { checked } = await checkHistory(
-      wellUsed().on({ scope: 'annP', operation: 'OST /ledger/transaction' }).first(2).swept(10).effect().record()
-        .events,
+      wellUsed()
+        .on({ scope: 'annP', operation: 'OST /ledger/transaction' })
+        .first(2)
+        .swept(10)
+        .effect()
+        .record().events,
     );
 
     expect(checked.subjects).toBe(2);

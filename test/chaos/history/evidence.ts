@@ -3,11 +3,19 @@ import { type Answers, withAnswer } from './answers.js';
 import type { Effect, Ok, Refused, RouteMode, StoredRecord, Subject } from './event.js';
 import type { OpenCall } from './open-calls.js';
 import type { ProviderLog } from './p7-downstream.js';
-import { type Show, Shown } from './sightings.js';
+import { type Show, Shown, withOne } from './sightings.js';
 import { subjectOf } from './subject-name.js';
 
 /** Rows that are kept of one key: with the second one it is a violation already. */
 const MAX_KEPT = 16;
+const MODES: readonly RouteMode[] = ['transaction', 'lease', 'bystander'];
+const STATUSES: readonly StoredRecord['status'][] = ['pending', 'completed', 'error'];
+
+/** One text for all keys: each that is read from a file is another one. */
+const shared = <T extends string>(all: readonly T[], text: T): T => all.find((one) => one === text) ?? text;
+
+const NO_ANSWERS: readonly Answers[] = [];
+const NO_ROWS: readonly EffectRow[] = [];
 
 export interface EffectRow {
   readonly payload: string;
@@ -45,7 +53,7 @@ export class Evidence {
   #payload: string | undefined = undefined;
   #morePayloads: Set<string> | undefined = undefined;
 
-  answers: readonly Answers[] = [];
+  answers: readonly Answers[] = NO_ANSWERS;
   /** What was asked for by the first call that got a final answer. What is sent after that has to get the same. */
   outcome: string | undefined = undefined;
   /** First executions in calls that were sent when the outcome had been answered. */
@@ -57,7 +65,7 @@ export class Evidence {
   sweep: Sweep | undefined = undefined;
 
   effectCount = 0;
-  effects: readonly EffectRow[] = [];
+  effects: readonly EffectRow[] = NO_ROWS;
   recordCount = 0;
   record: RecordRow | undefined = undefined;
   provider: ProviderLog | undefined = undefined;
@@ -68,6 +76,10 @@ export class Evidence {
 
   get subject(): Subject {
     return subjectOf(this.name);
+  }
+
+  usedIn(mode: RouteMode): void {
+    this.mode ??= shared(MODES, mode);
   }
 
   /** @returns the payload as it is kept. */
@@ -114,7 +126,7 @@ export class Evidence {
   tookEffect({ payload, attempt }: Effect): void {
     this.effectCount += 1;
     if (this.effectCount <= MAX_KEPT) {
-      this.effects = [...this.effects, { payload: this.#kept(digestOf(payload)), attempt }];
+      this.effects = withOne(this.effects, { payload: this.#kept(digestOf(payload)), attempt });
     }
   }
 
@@ -122,7 +134,7 @@ export class Evidence {
     this.recordCount += 1;
     const body = responseBody === null ? null : digestOf(responseBody);
     const like = this.answers.find((answers) => answers.body === body);
-    this.record ??= { status, responseStatus, body: like?.body ?? body };
+    this.record ??= { status: shared(STATUSES, status), responseStatus, body: like?.body ?? body };
   }
 
   sawForeign(owner: string, shown: Show, call?: number): void {
@@ -153,7 +165,8 @@ export class Evidence {
 export interface SweepEnd {
   readonly shown: Show;
   readonly isFinal: boolean;
-  readonly code?: string;
+  /** What a refusal says. */
+  readonly code: string | undefined;
 }
 
 /** `completed 201 {"id":1}`, `pending`, `released`, as messages show a record. */

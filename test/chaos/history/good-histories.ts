@@ -116,7 +116,8 @@ export const GOOD_HISTORIES: readonly GoodHistory[] = [
       .on({ scope: 'bob' })
       .send(2, { payload: 'b' })
       .ok(2)
-      .swept(10)
+      .send(10, { payload: 'b', isSweep: true })
+      .replay(10)
       .effect({ payload: 'b' })
       .record(),
   },

@@ -16,6 +16,8 @@ try {
   process.exitCode = verdict.total > 0 ? 1 : 0;
 } catch (error) {
   if (!(error instanceof Error)) throw error;
-  console.error(error instanceof BrokenHistoryError ? `the history is broken: ${error.message}` : error.message);
+  console.error(
+    error instanceof BrokenHistoryError ? `the history is broken: ${error.message}` : error.message,
+  );
   process.exitCode = 2;
 }

@@ -7,6 +7,7 @@ export interface OpenCall {
   readonly call: number;
   readonly atMs: number;
   readonly evidence: Evidence;
+  readonly scope: string;
   /** As it is kept, to be compared. */
   readonly payload: string;
   readonly isSweep: boolean;

@@ -20,16 +20,19 @@ export const oneEffect: Judge = {
     }
     const success = answers.find(({ status }) => isSuccess(status));
     if (effectCount === 0 && success) {
-      return finding(`no row, although ${success} got ${success.first}`, success.calls);
+      return finding(`no row, although ${success.who} got ${success.first}`, success.calls);
     }
     const error = effectCount > 0 && mode === 'transaction' && !success ? finalErrorOf(evidence) : undefined;
     return error ? finding(`a row, although the outcome is an error: ${error.shown}`, error.calls) : KEPT;
   },
 };
 
-function finalErrorOf({ answers, record }: Evidence): { shown: string; calls: readonly number[] } | undefined {
+function finalErrorOf({
+  answers,
+  record,
+}: Evidence): { shown: string; calls: readonly number[] } | undefined {
   const [answer] = answers;
-  if (answer) return { shown: `${answer} got ${answer.first}`, calls: answer.calls };
+  if (answer) return { shown: `${answer.who} got ${answer.first}`, calls: answer.calls };
   const isError = record?.status === 'error' && record.responseStatus !== null;
   return isError ? { shown: `the record is ${shownRecord(record)}`, calls: [] } : undefined;
 }

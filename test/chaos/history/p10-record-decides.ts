@@ -23,9 +23,14 @@ export const recordDecides: Judge = {
     const { turnedAway, outcome } = evidence;
     if (outcome === undefined) return 'untold';
     const refused = turnedAway
-      ? finding(`${turnedAway} got ${turnedAway.first}, sent after the outcome had been answered`, turnedAway.calls)
+      ? finding(
+          `${turnedAway.who} got ${turnedAway.first}, sent after the outcome had been answered`,
+          turnedAway.calls,
+        )
       : KEPT;
-    return differences(evidence, options).length > 0 ? refused : [...unlikeRecord(evidence, options), ...refused];
+    return differences(evidence, options).length > 0
+      ? refused
+      : [...unlikeRecord(evidence, options), ...refused];
   },
 };
 
@@ -33,10 +38,14 @@ function unlikeRecord({ ownAnswers, record }: Evidence, options: CheckOptions): 
   const unlike = ownAnswers.find((answers) => !isAsStored(answers, record, options));
   if (!unlike) return KEPT;
   const stored = record ? `the record is ${shownRecord(record)}` : 'there is no record';
-  return finding(`${unlike} got ${unlike.first}, and ${stored}`, unlike.calls);
+  return finding(`${unlike.who} got ${unlike.first}, and ${stored}`, unlike.calls);
 }
 
-function isAsStored(answers: Answers, record: RecordRow | undefined, { replayStatus }: CheckOptions): boolean {
+function isAsStored(
+  answers: Answers,
+  record: RecordRow | undefined,
+  { replayStatus }: CheckOptions,
+): boolean {
   const { replayed, status, body } = answers;
   const stored = record?.responseStatus ?? null;
   const hasAnswer = record !== undefined && stored !== null && record.body !== null;

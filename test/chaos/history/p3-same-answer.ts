@@ -25,7 +25,7 @@ export const sameAnswer: Judge = {
 
 function firstExecutions({ ranAgain, ownAnswers }: Evidence): readonly Finding[] {
   if (ranAgain) {
-    const what = `${ranAgain} got ${ranAgain.first} as a first execution`;
+    const what = `${ranAgain.who} got ${ranAgain.first} as a first execution`;
     return finding(`${what}, sent after the outcome had been answered`, ranAgain.calls);
   }
   const firsts = ownAnswers.filter(({ replayed }) => !replayed);
@@ -46,16 +46,21 @@ export function differences(
   for (const answers of ownAnswers) {
     const difference = differenceOf(answers, reference, asReplay);
     if (difference === undefined) continue;
-    if (answers === reference) return finding(`${difference}: ${answers} got ${answers.first}`, answers.calls);
-    const than = `while ${reference} got ${reference.first}`;
-    return finding(`${difference}: ${answers} got ${answers.first}, ${than}`, [...reference.calls, ...answers.calls]);
+    if (answers === reference)
+      return finding(`${difference}: ${answers.who} got ${answers.first}`, answers.calls);
+    const than = `while ${reference.who} got ${reference.first}`;
+    return finding(`${difference}: ${answers.who} got ${answers.first}, ${than}`, [
+      ...reference.calls,
+      ...answers.calls,
+    ]);
   }
   return [];
 }
 
 function differenceOf(answers: Answers, reference: Answers, asReplay: number): string | undefined {
   if (answers.body !== reference.body) return 'another body';
-  if (answers.head !== reference.head) return `other headers (${oneLine(answers.head)} for ${oneLine(reference.head)})`;
+  if (answers.head !== reference.head)
+    return `other headers (${oneLine(answers.head)} for ${oneLine(reference.head)})`;
   const expected = answers.replayed ? asReplay : reference.status;
   return answers.status === expected ? undefined : `a status other than ${expected}`;
 }

@@ -33,12 +33,15 @@ function wrongAnswers({ answers, ownPayload }: Evidence): readonly Finding[] {
   return answers
     .filter(({ payload }) => payload !== ownPayload)
     .map((odd) => ({
-      message: `${odd} asked for "${odd.payload}" and got ${odd.first}, and the key stands for "${ownPayload}"`,
+      message: `${odd.who} asked for "${odd.payload}" and got ${odd.first}, and the key stands for "${ownPayload}"`,
       calls: odd.calls,
     }));
 }
 
 function wrongRefusals({ notTaken }: Evidence): readonly Finding[] {
   if (!notTaken) return KEPT;
-  return finding(`${notTaken} with another payload got ${notTaken.first} after the outcome`, notTaken.calls);
+  return finding(
+    `${notTaken.who} with another payload got ${notTaken.first} after the outcome`,
+    notTaken.calls,
+  );
 }

@@ -6,10 +6,16 @@ import type { Show } from './sightings.js';
 const OWNER = /"owner"\s*:\s*("(?:[^"\\]|\\.)*")/g;
 
 /** Looks whether an answer, or a record when there is no `call`, tells anything of another scope. */
-export function lookForForeign(evidence: Evidence, text: string, shown: Show, call?: number): void {
+export function lookForForeign(
+  evidence: Evidence,
+  scope: string,
+  text: string,
+  shown: Show,
+  call?: number,
+): void {
   for (const [, token = ''] of text.matchAll(OWNER)) {
     const owner = ownerOf(token);
-    if (owner !== evidence.subject.scope) evidence.sawForeign(owner, shown, call);
+    if (owner !== scope) evidence.sawForeign(owner, shown, call);
   }
 }
 
@@ -31,8 +37,11 @@ export const isolation: Judge = {
   judge({ foreign, subject }) {
     if (!foreign) return KEPT;
     return [...foreign].map(([owner, seen]) => {
-      const where = seen.calls.length === 0 ? 'the record holds' : `${seen} got`;
-      return { message: `data of "${owner}" came to "${subject.scope}": ${where} ${seen.first}`, calls: seen.calls };
+      const where = seen.calls.length === 0 ? 'the record holds' : `${seen.who} got`;
+      return {
+        message: `data of "${owner}" came to "${subject.scope}": ${where} ${seen.first}`,
+        calls: seen.calls,
+      };
     });
   },
 };

@@ -10,11 +10,11 @@ export class Sightings {
 
   add(call?: number): void {
     this.count += 1;
-    if (call !== undefined && this.calls.length < KEPT) this.calls = [...this.calls, call];
+    if (call !== undefined && this.calls.length < KEPT) this.calls = withOne(this.calls, call);
   }
 
   /** `call 3`, `calls 3 and 4`, `7 calls, among them 3, 4, 5, 6 and 9,`. */
-  toString(): string {
+  get who(): string {
     const calls = listed(this.calls);
     if (this.count === 1) return `call ${calls}`;
     return this.count > this.calls.length ? `${this.count} calls, among them ${calls},` : `calls ${calls}`;
@@ -30,6 +30,9 @@ export class Shown extends Sightings {
     super();
   }
 }
+
+/** The list with one more, and no room for others: one that grows by itself, or is spread, keeps room for sixteen. */
+export const withOne = <T>(list: readonly T[], item: T): readonly T[] => list.concat([item]);
 
 /** `a`, `a and b`, `a, b and c`. */
 export function listed(items: readonly (string | number)[]): string {
