@@ -11,7 +11,13 @@ import { LEASE_MS, POOL_SIZE } from './world/world.js';
 const HOLD_UP = ['black-hole', 'delay', 'throttle', 'one-byte-chunks'].map((kind) => `network ${kind}`);
 /** A bystander uses the same processes, the same database and the same network; what is left out is what strikes it as well. */
 const BEFALL_BYSTANDERS = [
-  ...['kill', 'freeze', 'crash', 'terminate', 'network drop', 'network reset', 'network half-close'],
+  'kill',
+  'freeze',
+  'crash',
+  'terminate',
+  'network drop',
+  'network reset',
+  'network half-close',
   ...HOLD_UP,
 ];
 
