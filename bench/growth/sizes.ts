@@ -30,9 +30,9 @@ export interface GrowthResult extends Figures {
 /** Coprime to every number of records that is a power of ten: consecutive questions lie far apart in the table. */
 const STRIDE = 7_654_321;
 const CONCURRENCY = 16;
-const SLICE_MS = 2_000;
+const SLICE_MS = 1_000;
 
-/** Measures first executions on all of `grown` and replays on all of `toReplay` side by side, the order turned round from one round to the next. */
+/** Measures first executions on all of `grown` and replays on all of `toReplay` side by side. */
 export async function measureSizes(
   load: Load,
   { grown, toReplay, rounds }: { grown: readonly Grown[]; toReplay: readonly Grown[]; rounds: number },
@@ -67,9 +67,7 @@ export async function measureSizes(
   };
   for (const each of cases) await run(each, -1);
   for (let round = 0; round < rounds; round++) {
-    for (const each of round % 2 === 0 ? cases : cases.toReversed()) {
-      each.figures.push(await run(each, round));
-    }
+    for (const each of shuffled(cases)) each.figures.push(await run(each, round));
     onRound(round);
   }
   return cases.map(({ of, workload, figures }) => {
@@ -86,4 +84,10 @@ export async function measureSizes(
       p99Ratio: ratio('p99Ms'),
     };
   });
+}
+
+/** Another order in each round: what a case leaves behind (a warm cache, pages to write) is not always the same one's burden. */
+function shuffled<T>(cases: readonly T[]): readonly T[] {
+  const left = [...cases];
+  return cases.map(() => left.splice(Math.floor(Math.random() * left.length), 1)[0] as T);
 }
