@@ -88,6 +88,31 @@ export const BAD_EFFECTS: readonly BadHistory[] = [
     history: history().first(1, { isSweep: true }).effect({ attempt: 2 }).unanswered('pending'),
   },
   {
+    finds: 'a row of a key that was given up',
+    promise: 'P2',
+    message: 'a row of attempt 5 without a completed record: it is pending',
+    history: history()
+      .send(1)
+      .lost(1)
+      .send(9, { isSweep: true })
+      .refused(9, 500, 'IDEMPOTENCY_ATTEMPTS_EXHAUSTED')
+      .effect({ attempt: 5 })
+      .unanswered('pending'),
+  },
+  {
+    finds: 'a phase whose record was released, when nobody was answered',
+    promise: 'P2',
+    message: 'a row of attempt 1 without a completed record: it is released',
+    history: lease()
+      .send(1)
+      .providerCall(1, { onAbandoned: 'fail' })
+      .lost(1)
+      .send(9, { isSweep: true })
+      .refused(9, 503, 'IDEMPOTENCY_OUTCOME_UNKNOWN')
+      .effect()
+      .unanswered('error'),
+  },
+  {
     finds: 'two records for one key',
     promise: 'P2',
     message: '2 records for one key',

@@ -60,6 +60,7 @@ export const BAD_RUNS: readonly BadHistory[] = [
     message: 'no sweep call was answered finally, the last one: call 9 got 503 IDEMPOTENCY_OUTCOME_UNKNOWN',
     history: history()
       .send(1)
+      .providerCall(5)
       .lost(1)
       .send(9, { isSweep: true })
       .refused(9, 503, 'IDEMPOTENCY_OUTCOME_UNKNOWN')

@@ -106,7 +106,7 @@ describe('a verdict', () => {
         .first(call)
         .effect()
         .record();
-    many.on({ key: 'k1' }).effect();
+    many.on({ key: 'k1' }).effect().bystanders([900, 901], 20);
 
     const verdict = await checkHistory(many.events, { maxListed: 3 });
 
@@ -114,13 +114,13 @@ describe('a verdict', () => {
     expect(verdict.promises.P4).toEqual({ checked: 50, violations: 50 });
     expect(verdict.violations.map(({ promise }) => promise)).toEqual(['P1', 'P4', 'P4', 'P4']);
     expect(verdict.checked).toEqual({
-      events: 201,
+      events: 205,
       requests: 50,
       subjects: 50,
       effects: 51,
       records: 50,
       providerCalls: 0,
-      bystanders: 0,
+      bystanders: 2,
       samples: 0,
       faults: 0,
     });

@@ -75,6 +75,18 @@ export const GOOD_HISTORIES: readonly GoodHistory[] = [
       .record(),
   },
   {
+    accepts: 'a key that is swept long after the faults, and again later',
+    history: history()
+      .first(1)
+      .fault('kill', 5, 1_000)
+      .at(100_000)
+      .swept(9)
+      .at(200_000)
+      .swept(10)
+      .effect()
+      .record(),
+  },
+  {
     accepts: 'a first answer that arrives after a replay of it',
     history: history().send(1).send(2).replay(2).ok(1).swept(9).effect().record(),
   },
@@ -281,6 +293,25 @@ export const GOOD_HISTORIES: readonly GoodHistory[] = [
       .bystanders(numbers(2_000, 99), 20)
       .bystanders([2_099], 900)
       .at(21_000)
+      .first(1)
+      .swept(9)
+      .effect()
+      .record(),
+  },
+  {
+    accepts: 'bystanders that are slow between and after faults',
+    history: history()
+      .bystanders(numbers(1_000, 100), 20)
+      .fault('kill', 5_000, 5_100)
+      .fault('kill', 15_000, 15_100)
+      .at(5_000)
+      .bystanders([2_000], 20)
+      .at(6_000)
+      .bystanders(numbers(2_100, 10), 500)
+      .at(15_000)
+      .bystanders([2_001], 20)
+      .at(16_000)
+      .bystanders(numbers(2_200, 10), 500)
       .first(1)
       .swept(9)
       .effect()
