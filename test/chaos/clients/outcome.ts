@@ -1,4 +1,5 @@
 import type http from 'node:http';
+import { answerText } from '../history/answer.js';
 import type { Ok, Refused, Unknown } from '../history/event.js';
 
 /** What an answer says about the effect. */
@@ -7,9 +8,6 @@ export type Outcome =
 
 /** The library answers these where nobody can tell what became of the effect, or where an attempt had begun. */
 const SAYS_NOTHING: readonly string[] = ['IDEMPOTENCY_OUTCOME_UNKNOWN', 'IDEMPOTENCY_ATTEMPT_LOST'];
-/** Headers that a replay has to repeat. */
-const REPEATED = ['content-type'] as const;
-
 export function outcomeOf(status: number, headers: http.IncomingHttpHeaders, text: string): Outcome {
   const code = codeOf(headers, text);
   if (code !== undefined && !SAYS_NOTHING.includes(code)) {
@@ -19,13 +17,12 @@ export function outcomeOf(status: number, headers: http.IncomingHttpHeaders, tex
   if (code !== undefined || status >= 500)
     return { kind: 'unknown', cause: `${status} ${code ?? ''}`.trim() };
   const replayed = headers['idempotent-replayed'] === 'true';
-  return { kind: 'ok', status, replayed, body: comparable(headers, text) };
-}
-
-/** An answer as two of them are compared. */
-export function comparable(headers: Readonly<Record<string, unknown>>, text: string): string {
-  const lines = REPEATED.map((name) => `${name}: ${String(headers[name])}`);
-  return `${lines.join('\n')}\n\n${text}`;
+  return {
+    kind: 'ok',
+    status,
+    replayed,
+    body: answerText({ 'content-type': headers['content-type'] ?? '' }, text),
+  };
 }
 
 function codeOf(headers: http.IncomingHttpHeaders, text: string): string | undefined {
