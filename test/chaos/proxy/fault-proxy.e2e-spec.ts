@@ -82,7 +82,7 @@ describe('the way with faults', () => {
   it('drops: open connections end without an error, and new ones at once', async () => {
     const pair = await connect();
     proxy.setFault({ kind: 'drop' });
-    await Promise.all([pair.client.closes(), pair.behind.closes()]);
+    await until('both hear the end', () => pair.client.isEnded && pair.behind.isEnded);
     const late = dial();
     await until('it is ended', () => late.isEnded || late.isClosed);
     expect([pair.client.error?.code, late.error?.code, arrived.length]).toEqual([undefined, undefined, 1]);
