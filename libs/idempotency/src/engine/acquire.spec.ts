@@ -2,10 +2,10 @@ import { describe, expect, it, vi } from 'vitest';
 import {
   type ClaimResult,
   type IdempotencyStore,
-  type LockedRecord,
   type ReadRecord,
   StaleAttemptError,
 } from '../store/idempotency.store.js';
+import type { LockedRecord } from '../store/locked-record.js';
 import type { Session } from '../store/session.js';
 import { acquire } from './acquire.js';
 import { Deadline } from './deadline.js';

@@ -1,5 +1,6 @@
 import type { AttemptIdentity } from '../store/identity.js';
-import { type IdempotencyStore, type LockedRecord, StaleAttemptError } from '../store/idempotency.store.js';
+import { type IdempotencyStore, StaleAttemptError } from '../store/idempotency.store.js';
+import type { LockedRecord } from '../store/locked-record.js';
 import type { Session } from '../store/session.js';
 import { isTransactionConflict } from '../store/sql-state.js';
 import { type Answered, conclude } from './answered.js';

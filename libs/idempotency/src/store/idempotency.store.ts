@@ -4,28 +4,19 @@ import { commit, type CommitResult, committed, flush } from './commit.js';
 import { DatabaseClock } from './database-clock.js';
 import type { AttemptIdentity } from './identity.js';
 import { idempotencySql, type IdempotencySql } from './idempotency.sql.js';
+import {
+  lockedPartOf,
+  lockedRecordOf,
+  type LockedColumns,
+  type LockedRecord,
+  type LockRow,
+} from './locked-record.js';
 import { isNotKept } from './prepared-statements.js';
 import { KNOWN_FORMATS, type StoredResponse } from './record.js';
 import { ResponseCodec, type Sealing } from './response-columns.js';
 import { awaitStandby, unlessUnreplicated } from './replication.js';
 import { openSession, type ConnectionSource, type Session, type Statement } from './session.js';
 import { LOCK_NOT_AVAILABLE, sqlStateOf } from './sql-state.js';
-
-/** A row that LOCK gave us: nobody else can begin an attempt on it until this transaction ends. */
-export interface LockedRecord {
-  readonly attempt: number;
-  readonly abandoned: number;
-  readonly status: 'pending' | 'completed' | 'error';
-  readonly expired: boolean;
-  /** An attempt was begun on this version of the row: it is abandoned, unless the row was released. */
-  readonly begun: boolean;
-  /** When the record began, in microseconds. */
-  readonly born: string;
-  /** The transaction that holds it. */
-  readonly xid: string;
-  /** When it expires by the database's clock, in milliseconds since 1970. */
-  readonly expiresAtMs: number;
-}
 
 /** What READ found. */
 export type ReadRecord =
@@ -90,21 +81,7 @@ interface ReleasedAttempt {
 }
 
 /** LOCK_OR_READ: what LOCK found, if it took the row, beside what READ did. */
-interface LookRow extends ReadRow {
-  locked_attempt: number | null;
-  locked_abandoned: number;
-  locked_status: LockedRecord['status'];
-  locked_expired: boolean;
-  locked_expires_at_ms: number;
-  born: string;
-  begun: boolean;
-  xid: string;
-}
-
-/** What LOCK tells of the row that it took. */
-interface LockRow extends Omit<LockedRecord, 'expiresAtMs'> {
-  readonly expires_at_ms: number;
-}
+interface LookRow extends ReadRow, LockedColumns {}
 
 /** What COMPLETE and RELEASE keep of an error, for operators. */
 const LAST_ERROR_LENGTH = 500;
@@ -197,9 +174,7 @@ export class IdempotencyStore {
 
   #locked(row: LockRow, read: ReadRow, askedAt: number): ClaimResult {
     this.clock.observe(read.database_now_ms, askedAt);
-    const { expires_at_ms: expiresAtMs, attempt, abandoned, status, expired, begun, born, xid } = row;
-    const record = { attempt, abandoned, status, expired, begun, born, xid, expiresAtMs };
-    return { kind: 'locked', record };
+    return { kind: 'locked', record: lockedRecordOf(row) };
   }
 
   /** A batch that begins outside a transaction, once more where what it was to find prepared is gone. */
@@ -372,20 +347,6 @@ export interface CompletedAttempt {
   readonly error?: unknown;
   /** Called between the statements, for failpoints. */
   readonly onSent?: (what: 'record' | 'commit') => void;
-}
-
-function lockedPartOf(row: LookRow): LockRow {
-  return {
-    // Only a row that was locked is asked for it.
-    attempt: row.locked_attempt as number,
-    abandoned: row.locked_abandoned,
-    status: row.locked_status,
-    expired: row.locked_expired,
-    expires_at_ms: row.locked_expires_at_ms,
-    begun: row.begun,
-    born: row.born,
-    xid: row.xid,
-  };
 }
 
 /** The record was not at the attempt that meant to write it. */
