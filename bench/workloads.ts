@@ -59,6 +59,7 @@ const WORKLOADS: readonly Workload[] = [
   unprotected('status column by hand', '/by-hand'),
   unprotected("a record's writes alone", '/record-alone'),
   { ...unprotected('plain, in a protected process', '/plain'), protection: 'no cache' },
+  { ...unprotected('no-op, in a protected process', '/noop'), protection: 'no cache' },
   protectedBy('no cache', 'first execution', 'fresh', [201]),
   protectedBy('no cache', 'mixed 90/10', 'mixed', [200, 201]),
   protectedBy('no cache', 'replay from PostgreSQL', 'known', [200]),

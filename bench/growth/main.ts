@@ -10,7 +10,7 @@ import { POSTGRES_SETTINGS, startServices } from '../services/servers.js';
 import { churn } from './churn.js';
 import { measureRecordSize } from './record-size.js';
 import { measureReaping } from './reaping.js';
-import { type Grown, LEAST_TO_REPLAY, measureSizes } from './sizes.js';
+import { type Grown, leastToReplay, measureSizes } from './sizes.js';
 import { createDatabase, fill } from './tables.js';
 
 const { values } = parseArgs({
@@ -76,8 +76,11 @@ try {
   };
   const grown: Grown[] = [];
   for (const records of sizes) grown.push(await grow(records));
-  const enough = grown.filter(({ records }) => records >= LEAST_TO_REPLAY);
-  const toReplay = enough.length === grown.length ? enough : [await grow(LEAST_TO_REPLAY), ...enough];
+  // The smallest may have too little to replay.
+  const least = leastToReplay(rounds);
+  const enough = grown.filter(({ records }) => records >= least);
+  const isThere = enough.length === grown.length || enough.some(({ records }) => records === least);
+  const toReplay = isThere ? enough : [await grow(least), ...enough];
   const growth = await measureSizes(load, { grown, toReplay, rounds }, (round) =>
     console.error(`round ${round + 1}`),
   );

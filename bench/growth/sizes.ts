@@ -13,22 +13,29 @@ export interface Grown {
   readonly look: pg.Client;
 }
 
+/** More than a slice can ask for. */
+const KEYS_OF_A_SLICE = 10_000;
+
 /**
- * The least that replays are measured on. More than a process remembers to be finished: on any size each replay is that of a record which
- * the process has not seen.
+ * The least that replays are measured on: no key is asked for twice in a run. A process that knows a record to be finished looks it up,
+ * and does not claim; so every replay is, on any size, that of a record which the process has not seen.
  */
-export const LEAST_TO_REPLAY = 20_000;
+export const leastToReplay = (rounds: number): number => KEYS_OF_A_SLICE * REPLAYS.length * (rounds + 1);
 
 export interface GrowthResult extends Figures {
   readonly records: number;
-  readonly workload: 'first execution' | 'replay of a recent record' | 'replay of any record';
+  readonly workload: 'first execution' | Replay;
   /** By the same figure of the smallest table in the same round; the median of the rounds. */
   readonly p50Ratio: number;
   readonly p99Ratio: number;
 }
 
-/** Coprime to every number of records that is a power of ten: consecutive questions lie far apart in the table. */
-const STRIDE = 7_654_321;
+/** Of the ones written last, which is where retries come, or of all. Of the smallest table both are the same. */
+const REPLAYS = ['replay of a recent record', 'replay of any record'] as const;
+type Replay = (typeof REPLAYS)[number];
+
+/** A prime: coprime to every number of records that is no multiple of it, and consecutive questions lie far apart in the table. */
+const STRIDE = 7_654_337;
 const CONCURRENCY = 16;
 const SLICE_MS = 1_000;
 
@@ -40,28 +47,23 @@ export async function measureSizes(
 ): Promise<readonly GrowthResult[]> {
   const cases = [
     ...grown.map((of) => ({ of, workload: 'first execution' as const, figures: [] as Figures[] })),
-    ...toReplay.map((of) => ({
-      of,
-      workload: 'replay of a recent record' as const,
-      figures: [] as Figures[],
-    })),
-    // Of the smallest table both are the same.
-    ...toReplay.map((of) => ({ of, workload: 'replay of any record' as const, figures: [] as Figures[] })),
+    ...REPLAYS.flatMap((workload) => toReplay.map((of) => ({ of, workload, figures: [] as Figures[] }))),
   ];
   const run = ({ of, workload }: (typeof cases)[number], round: number): Promise<Figures> => {
     const slice = { concurrency: CONCURRENCY, durationMs: SLICE_MS };
     if (workload === 'first execution') {
       return runSlice(load, of.server, { ...slice, keys: fresh(), expected: 201 });
     }
-    // Each round goes on at another place: what was read a moment ago is in memory.
+    const recent = Math.min(of.records, leastToReplay(rounds));
+    const asked = KEYS_OF_A_SLICE * ((round + 1) * REPLAYS.length + REPLAYS.indexOf(workload));
     const known = {
       kind: 'known',
       prefix: of.prefix,
       ...(workload === 'replay of any record'
         ? { count: of.records }
-        : { count: LEAST_TO_REPLAY, first: of.records - LEAST_TO_REPLAY }),
+        : { count: recent, first: of.records - recent }),
       stride: STRIDE,
-      from: round * 1_000_003,
+      from: asked * STRIDE,
     } as const;
     return runSlice(load, of.server, { ...slice, keys: known, expected: 200 });
   };

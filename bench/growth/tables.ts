@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { SCHEMA } from '../server/orders.js';
+import { KEY_HASH_SQL } from './key-hash.js';
 
 /** Table and indexes, in bytes for each record. */
 export interface Size {
@@ -11,21 +12,13 @@ export interface Size {
 }
 
 /**
- * SHA-256 over the parts with their lengths before them: the primary key that the library gives a record. A wrong one would be seen at
- * once: its replay would be a first execution, which is not what a replay is expected to answer.
- */
-const KEY_HASH = `
-sha256(int4send(length(namespace)) || convert_to(namespace, 'UTF8') || int4send(length(scope)) || convert_to(scope, 'UTF8')
-  || int4send(length($1 || '-' || n)) || convert_to($1 || '-' || n, 'UTF8'))`;
-
-/**
  * Records like the one of `${prefix}-template`, under the keys `${prefix}-0` to `${prefix}-(count - 1)`, that expire in the order in
  * which they were written. $1 prefix, $2 first, $3 last
  */
 const FILL = `
 INSERT INTO idempotency_keys (key_hash, namespace, scope, key, operation, fingerprint, status, attempt, abandoned, format,
   response_status, response_headers, response_body, created_at, completed_at, expires_at)
-SELECT ${KEY_HASH}, namespace, scope, $1 || '-' || n, operation, fingerprint, status, attempt, abandoned, format,
+SELECT ${KEY_HASH_SQL('namespace', 'scope', "$1 || '-' || n")}, namespace, scope, $1 || '-' || n, operation, fingerprint, status, attempt, abandoned, format,
        response_status, response_headers, response_body, created_at, completed_at, expires_at + n * interval '1 millisecond'
   FROM idempotency_keys AS template, generate_series($2::int, $3::int) AS n
  WHERE template.key = $1 || '-template'`;

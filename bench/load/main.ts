@@ -9,7 +9,7 @@ function keysOf(plan: KeyPlan): () => string {
       return () => `${plan.prefix}-${next++}`;
     case 'known': {
       const { prefix, count, first = 0, stride = 1, from = 0 } = plan;
-      return () => `${prefix}-${first + (Math.abs(from + next++ * stride) % count)}`;
+      return () => `${prefix}-${first + ((from + next++ * stride) % count)}`;
     }
     case 'mixed': {
       // The share is kept exactly, spread evenly.
