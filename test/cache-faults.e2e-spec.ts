@@ -39,15 +39,15 @@ const FAULTS: readonly (readonly [string, Fault])[] = [
   [
     'a second late',
     ({ way }) => {
-      way.setPassage({ kind: 'late', delayMs: 1_000 });
-      return () => way.setPassage({ kind: 'open' });
+      way.setFault({ kind: 'delay', direction: 'both', delayMs: 1_000 });
+      return () => way.setFault();
     },
   ],
   [
     'a black hole',
     ({ way }) => {
-      way.setPassage({ kind: 'black-hole' });
-      return () => way.setPassage({ kind: 'open' });
+      way.setFault({ kind: 'black-hole', direction: 'both' });
+      return () => way.setFault();
     },
   ],
   [

@@ -4,7 +4,7 @@ import net from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { Redis } from 'ioredis';
-import { type FaultyProxy, startFaultyProxy } from './faulty-proxy.js';
+import { type FaultProxy, startFaultProxy } from './fault-proxy.js';
 import { type LocalServer, startMemcached, startRedis, type RedisServer } from './topology.js';
 
 /** A cache of three nodes, the first of which can be made to fail in every way. */
@@ -12,7 +12,7 @@ export interface FaultyCache {
   readonly url: string;
   readonly first: LocalServer;
   /** The way to the first node. */
-  readonly way: FaultyProxy;
+  readonly way: FaultProxy;
   /** Writes garbage over everything that the first node holds; resolves with how many values that were. */
   spoil(): Promise<number>;
   flush(): Promise<void>;
@@ -24,7 +24,7 @@ const CREATE_CLUSTER = join(import.meta.dirname, '../../deploy/create-redis-clus
 /** The clients reach the first node by a proxy, which it tells them to use. */
 export async function startFaultyRedisCluster(): Promise<FaultyCache> {
   let port = 0;
-  const way = await startFaultyProxy(() => port);
+  const way = await startFaultProxy({ targetPort: () => port });
   const nodes: RedisServer[] = [
     await startRedis({ cluster: true, args: ['--cluster-announce-port', String(way.port)] }),
     await startRedis({ cluster: true }),
@@ -62,7 +62,7 @@ export async function startFaultyRedisCluster(): Promise<FaultyCache> {
 export async function startFaultyMemcachedNodes(): Promise<FaultyCache> {
   const nodes = await Promise.all([startMemcached(), startMemcached(), startMemcached()]);
   const [first, ...others] = nodes as [LocalServer, ...LocalServer[]];
-  const way = await startFaultyProxy(() => first.port);
+  const way = await startFaultProxy({ targetPort: () => first.port });
   return {
     url: `memcached://127.0.0.1:${way.port},${others.map(({ port }) => `127.0.0.1:${port}`).join(',')}`,
     first,

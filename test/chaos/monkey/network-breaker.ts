@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import type { FaultProxy, WayFault } from '../proxy/fault-proxy.js';
+import type { FaultProxy, WayFault } from '../../support/fault-proxy.js';
 import type { Random } from '../random.js';
 import { during, type Hand, type Workshop } from './hand.js';
 

@@ -36,7 +36,7 @@ export class Instance {
     return this.#starts;
   }
 
-  /** Resolves when it listens. */
+  /** Resolves when it listens, or has died before it did: look at {@link isUp}. */
   async start(): Promise<void> {
     this.#starting ??= this.#launch().finally(() => (this.#starting = undefined));
     return this.#starting;

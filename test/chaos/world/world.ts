@@ -5,7 +5,7 @@ import { type NginxServer, startNginx } from '../../../deploy/local/nginx-server
 import { type RedisServer, startRedis } from '../../../deploy/local/redis-server.js';
 import type { ProviderRequest } from '../app/provider.client.js';
 import type { CacheSettings } from '../app/settings.js';
-import { type FaultProxy, startFaultProxy } from '../proxy/fault-proxy.js';
+import { type FaultProxy, startFaultProxy } from '../../support/fault-proxy.js';
 import { type Database, startDatabase } from './database.js';
 import { Instance } from './instance.js';
 import { type Provider, startProvider } from './provider.js';
@@ -53,8 +53,8 @@ export async function openWorld(onProviderCall: (request: ProviderRequest) => vo
     ]);
     const provider: Provider = await open(startProvider(onProviderCall), close);
     const cacheWays = {
-      redis: await open(startFaultProxy({ targetPort: redis.port }), close),
-      memcached: await open(startFaultProxy({ targetPort: memcached.port }), close),
+      redis: await open(startFaultProxy({ targetPort: () => redis.port }), close),
+      memcached: await open(startFaultProxy({ targetPort: () => memcached.port }), close),
     };
     const key = randomBytes(32).toString('hex');
     const caches: readonly CacheSettings[] = [
@@ -65,7 +65,10 @@ export async function openWorld(onProviderCall: (request: ProviderRequest) => vo
     const databaseWays: FaultProxy[] = [];
     const instances: Instance[] = [];
     for (const [index, port] of ports.entries()) {
-      const way = await open(startFaultProxy({ targetPort: database.port, protocol: 'postgres' }), close);
+      const way = await open(
+        startFaultProxy({ targetPort: () => database.port, protocol: 'postgres' }),
+        close,
+      );
       databaseWays.push(way);
       const url = new URL(database.url);
       url.port = String(way.port);
@@ -90,7 +93,7 @@ export async function openWorld(onProviderCall: (request: ProviderRequest) => vo
       startNginx({ instances: instances.map(({ url }) => url), answerTimeout: '4s' }),
       stop,
     );
-    const clientWay = await open(startFaultProxy({ targetPort: nginx.port }), close);
+    const clientWay = await open(startFaultProxy({ targetPort: () => nginx.port }), close);
     return {
       database,
       instances,

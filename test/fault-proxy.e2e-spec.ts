@@ -2,9 +2,9 @@ import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { createDatabase, type TestDatabase } from '../../support/database.js';
-import { until } from '../../support/until.js';
-import { type FaultProxy, startFaultProxy } from './fault-proxy.js';
+import { createDatabase, type TestDatabase } from './support/database.js';
+import { until } from './support/until.js';
+import { type FaultProxy, startFaultProxy } from './support/fault-proxy.js';
 
 /** One end of a connection, and what has come to it. */
 class End {
@@ -45,7 +45,7 @@ describe('the way with faults', () => {
     );
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
-    proxy = await startFaultProxy({ targetPort: (server.address() as AddressInfo).port });
+    proxy = await startFaultProxy({ targetPort: () => (server.address() as AddressInfo).port });
   });
   afterEach(async () => {
     await proxy.close();
@@ -165,7 +165,7 @@ describe('the way to PostgreSQL', () => {
 
   beforeAll(async () => {
     database = await createDatabase();
-    const targetPort = Number(new URL(database.url).port);
+    const targetPort = (): number => Number(new URL(database.url).port);
     proxy = await startFaultProxy({ targetPort, protocol: 'postgres' });
     await database.rows('CREATE TABLE effects (id int)');
   });

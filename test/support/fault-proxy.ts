@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
-import { statementReader } from '../../support/statement-reader.js';
+import { statementReader } from './statement-reader.js';
 import { Lane, type LaneFault } from './lane.js';
 
 /** Which way bytes go. */
@@ -31,7 +31,8 @@ export interface FaultProxy {
 }
 
 export interface FaultProxyOptions {
-  readonly targetPort: number;
+  /** Asked for each connection: a server may get its port after it was told of this one. */
+  readonly targetPort: () => number;
   /** What is read on the way. Only `postgres` can lose the answer to a COMMIT. @default 'bytes' */
   readonly protocol?: 'postgres' | 'bytes';
   readonly port?: number;
@@ -66,7 +67,7 @@ export async function startFaultProxy({
     if (fault?.kind === 'drop') return void client.destroy();
     if (fault?.kind === 'reset') return void client.resetAndDestroy();
     const server = net.connect({
-      port: targetPort,
+      port: targetPort(),
       host: '127.0.0.1',
       noDelay: true,
       allowHalfOpen: true,
