@@ -1,7 +1,5 @@
 import type { BadHistory } from './bad-history.js';
-import { history, wellUsed } from './history-builder.js';
-
-const lease = () => history().on({ operation: 'POST /ledger/lease', mode: 'lease' });
+import { history, lease, wellUsed } from './history-builder.js';
 
 /** P1, P2 and P5: what was committed. */
 export const BAD_EFFECTS: readonly BadHistory[] = [

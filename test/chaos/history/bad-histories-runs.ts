@@ -1,8 +1,5 @@
 import type { BadHistory } from './bad-history.js';
-import { history, type HistoryBuilder, numbers, wellUsed } from './history-builder.js';
-
-const lease = (key = 'k1'): HistoryBuilder =>
-  history().on({ operation: 'POST /ledger/lease', mode: 'lease', key });
+import { history, type HistoryBuilder, lease, numbers, wellUsed } from './history-builder.js';
 
 /** 100 bystander calls of 20 ms, a well used key, a fault of 20 s, and what comes in it. */
 const faulty = (): HistoryBuilder =>
@@ -58,25 +55,13 @@ export const BAD_RUNS: readonly BadHistory[] = [
     finds: 'an outcome that stays unknown in transaction mode',
     promise: 'P4',
     message: 'no sweep call was answered finally, the last one: call 9 got 503 IDEMPOTENCY_OUTCOME_UNKNOWN',
-    history: history()
-      .send(1)
-      .providerCall(5)
-      .lost(1)
-      .send(9, { isSweep: true })
-      .refused(9, 503, 'IDEMPOTENCY_OUTCOME_UNKNOWN')
-      .unanswered('pending'),
+    history: history().leftOpen(1, 9, [5]),
   },
   {
     finds: 'a key that is left to a person, on a route that retries',
     promise: 'P4',
     message: 'no sweep call was answered finally, the last one: call 9 got 503 IDEMPOTENCY_OUTCOME_UNKNOWN',
-    history: lease()
-      .send(1)
-      .providerCall(1)
-      .lost(1)
-      .send(9, { isSweep: true })
-      .refused(9, 503, 'IDEMPOTENCY_OUTCOME_UNKNOWN')
-      .unanswered('pending'),
+    history: lease().leftOpen(1, 9, [1]),
   },
   {
     finds: 'a key that only another payload was swept with',
@@ -139,39 +124,13 @@ export const BAD_RUNS: readonly BadHistory[] = [
     finds: 'one downstream key for two keys',
     promise: 'P7',
     message: 'downstream key d-k1 is that of key "k1" of "ann", too',
-    history: lease()
-      .send(1)
-      .providerCall(1)
-      .ok(1)
-      .swept(9)
-      .effect()
-      .record()
-      .on({ key: 'k2' })
-      .send(2)
-      .providerCall(1, { downstreamKey: 'd-k1' })
-      .ok(2)
-      .swept(10)
-      .effect()
-      .record(),
+    history: lease().charged(1, 9).on({ key: 'k2' }).charged(2, 10, { downstreamKey: 'd-k1' }),
   },
   {
     finds: 'one downstream key for the same key of two scopes',
     promise: 'P7',
     message: 'downstream key d-k1 is that of key "k1" of "ann", too',
-    history: lease()
-      .send(1)
-      .providerCall(1)
-      .ok(1)
-      .swept(9)
-      .effect()
-      .record()
-      .on({ scope: 'bob' })
-      .send(2)
-      .providerCall(1)
-      .ok(2)
-      .swept(10)
-      .effect()
-      .record(),
+    history: lease().charged(1, 9).on({ scope: 'bob' }).charged(2, 10),
   },
   {
     finds: 'a second attempt at what must not be asked for twice',

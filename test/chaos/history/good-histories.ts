@@ -1,5 +1,5 @@
 import { answerText } from './answer.js';
-import { history, type HistoryBuilder, numbers, wellUsed } from './history-builder.js';
+import { history, type HistoryBuilder, lease, numbers, wellUsed } from './history-builder.js';
 import type { CheckOptions } from './options.js';
 
 /** A history that looks suspicious, and in which every promise is kept. */
@@ -10,7 +10,6 @@ export interface GoodHistory {
   readonly options?: Partial<CheckOptions>;
 }
 
-const lease = (): HistoryBuilder => history().on({ operation: 'POST /ledger/lease', mode: 'lease' });
 const DECLINED = { status: 'error', responseStatus: 402, responseBody: 'declined' } as const;
 const LONG = `{"note":"${'x'.repeat(5_000)}","owner":"ann"}`;
 
@@ -194,12 +193,7 @@ export const GOOD_HISTORIES: readonly GoodHistory[] = [
   {
     accepts: 'a key that is left to a person, on a route that chose it',
     history: lease()
-      .send(1)
-      .providerCall(1, { onAbandoned: 'fail' })
-      .ok(1)
-      .swept(9)
-      .effect()
-      .record()
+      .charged(1, 9, { onAbandoned: 'fail' })
       .on({ key: 'k2' })
       .send(2)
       .lost(2)
@@ -210,14 +204,7 @@ export const GOOD_HISTORIES: readonly GoodHistory[] = [
   },
   {
     accepts: 'a key that is left to a person after maxAttempts attempts',
-    history: lease()
-      .send(1)
-      .providerCall(4)
-      .providerCall(5)
-      .lost(1)
-      .send(9, { isSweep: true })
-      .refused(9, 503, 'IDEMPOTENCY_OUTCOME_UNKNOWN')
-      .unanswered('pending'),
+    history: lease().leftOpen(1, 9, [4, 5]),
   },
   {
     accepts: 'an attempt that goes on where another one stopped, with its downstream key',

@@ -81,6 +81,21 @@ export class HistoryBuilder {
     return this.send(call, { isSweep: true }).replay(call, status, body);
   }
 
+  /** A call of lease mode that asks the provider, is answered and swept, and all is well with it. */
+  charged(call: number, sweep: number, given: Partial<ProviderCall> = {}): this {
+    return this.send(call).providerCall(1, given).ok(call).swept(sweep).effect().record();
+  }
+
+  /** A call that is lost when these attempts have asked the provider, and left to a person. */
+  leftOpen(call: number, sweep: number, attempts: readonly number[]): this {
+    this.send(call);
+    for (const attempt of attempts) this.providerCall(attempt);
+    return this.lost(call)
+      .send(sweep, { isSweep: true })
+      .refused(sweep, 503, 'IDEMPOTENCY_OUTCOME_UNKNOWN')
+      .unanswered('pending');
+  }
+
   effect(given: Partial<Pick<Effect, 'payload' | 'attempt'>> = {}): this {
     return this.#add({ kind: 'effect', ...this.#subject, payload: 'a', attempt: 1, ...given });
   }
@@ -160,6 +175,9 @@ export class HistoryBuilder {
 }
 
 export const history = (): HistoryBuilder => new HistoryBuilder();
+
+/** The same in lease mode. */
+export const lease = (): HistoryBuilder => history().on({ operation: 'POST /ledger/lease', mode: 'lease' });
 
 /** A key that was used once, and all is well with it: calls 1 and 9. */
 export const wellUsed = (): HistoryBuilder => history().first(1).swept(9).effect().record();
