@@ -1,6 +1,7 @@
 // `npm run chaos`: four instances behind nginx under faults, and what became of each request.
 import { checkHistory } from './history/checker.js';
 import { readHistory } from './history/read-history.js';
+import { report } from './history/report.js';
 import { planOf, USAGE, type Plan } from './plan.js';
 import { writeReport } from './report/report.js';
 import { shortfalls } from './report/shortfalls.js';
@@ -44,13 +45,8 @@ const verdict = await checkHistory(readHistory(done.historyFile), {
 const missing = shortfalls(plan.least, done);
 const files = await writeReport(plan, done, verdict, missing);
 console.log(files.summary);
-for (const { promise, subject, message } of verdict.violations) {
-  console.log(
-    `${promise} ${subject === undefined ? '' : `${subject.operation} ${subject.scope} ${subject.key}: `}${message}`,
-  );
-}
 for (const line of missing) console.log(`NOT SHOWN: ${line}`);
 console.log(`report: ${files.html}`);
-if (verdict.total > 0) console.log(`again: ${files.figures.again}`);
-console.log(`${verdict.total} violations in ${verdict.checked.requests} checked requests`);
+if (verdict.total > 0 || missing.length > 0) console.log(`again: ${files.figures.again}`);
+console.log(report(verdict));
 process.exitCode = verdict.total > 0 || missing.length > 0 ? 1 : 0;

@@ -27,7 +27,7 @@ export interface Least {
   readonly requests: number;
 }
 
-export const USAGE = `npm run chaos -- [--minutes N] [--seed S] [--gate] [--folder FOLDER]
+export const USAGE = `npm run chaos -- [--minutes N | --gate] [--seed S] [--folder FOLDER]
 
   --minutes N  how long things are broken (default 2)
   --seed S     the decisions of clients and faults (default: from the clock; it is printed)
@@ -52,17 +52,19 @@ export function planOf(argv: readonly string[]): Plan {
   const { values } = parseArgs({
     args: [...argv],
     options: {
-      minutes: { type: 'string', default: '2' },
+      minutes: { type: 'string' },
       seed: { type: 'string', default: String(Date.now() % 1_000_000_007) },
       gate: { type: 'boolean', default: false },
       folder: { type: 'string', default: 'reports/chaos' },
     },
   });
   const seed = Number(values.seed);
-  const minutes = Number(values.minutes);
+  const minutes = Number(values.minutes ?? 2);
   if (!Number.isInteger(seed) || seed < 0) throw new Error(`--seed is ${values.seed}: a whole number from 0`);
   if (!(minutes > 0)) throw new Error(`--minutes is ${values.minutes}: a number over 0`);
   const { folder } = values;
+  if (values.gate && values.minutes !== undefined)
+    throw new Error('--gate has its own time: leave --minutes out');
   if (values.gate) return { seed, folder, ...GATE };
   return {
     seed,

@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { until } from '../../deploy/local/until.js';
 import { tellWhatStands } from './aftermath.js';
 import { Caller } from './clients/caller.js';
 import { HistoryLog } from './clients/history-log.js';
@@ -92,7 +93,7 @@ async function mend({
     instance.disarm();
     instance.signal('SIGCONT');
   }
-  for (const instance of instances) while (!instance.isUp) await pause(20);
+  await until('all instances are up', () => instances.every(({ isUp }) => isUp), 60_000);
 }
 
 function progressOf(log: HistoryLog, tally: Tally, traffic: Traffic): string {

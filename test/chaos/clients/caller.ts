@@ -69,24 +69,25 @@ export class Caller {
 
   #send(url: string, method: string, headers: Record<string, string>, body: string): Promise<Outcome> {
     return new Promise((resolve) => {
-      const fail = (error: Error): void => resolve({ kind: 'unknown', cause: error.message });
-      const request = http.request(url, { method, agent: this.#agent, headers }, (response) => {
-        const chunks: Buffer[] = [];
-        response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        response.on('error', fail);
-        response.on('end', () => {
-          clearTimeout(timer);
-          const text = Buffer.concat(chunks).toString('utf8');
-          resolve(outcomeOf(response.statusCode ?? 0, response.headers, text));
-        });
-      });
+      const request = http.request(url, { method, agent: this.#agent, headers });
       const timer = setTimeout(
         () => request.destroy(new Error(`no answer within ${PATIENCE_MS} ms`)),
         PATIENCE_MS,
       );
-      request.on('error', (error) => {
+      const end = (outcome: Outcome): void => {
         clearTimeout(timer);
-        fail(error);
+        resolve(outcome);
+      };
+      const fail = (error: Error): void => end({ kind: 'unknown', cause: error.message });
+      request.on('error', fail);
+      request.on('response', (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('error', fail);
+        response.on('end', () => {
+          const text = Buffer.concat(chunks).toString('utf8');
+          end(outcomeOf(response.statusCode ?? 0, response.headers, text));
+        });
       });
       request.end(body);
     });

@@ -2,9 +2,6 @@ import { createWriteStream, type WriteStream } from 'node:fs';
 import { once } from 'node:events';
 import type { HistoryEvent } from '../history/event.js';
 
-/** What an event says before it has its time. */
-export type Untimed<Event = HistoryEvent> = Event extends { atMs: number } ? Omit<Event, 'atMs'> : Event;
-
 /** Writes the history of a run, in the order in which it is told. */
 export class HistoryLog {
   readonly #began = performance.now();
@@ -28,7 +25,6 @@ export class HistoryLog {
     return this.#calls;
   }
 
-  /** With the time of this moment, where the event has one. */
   tell(event: HistoryEvent): void {
     this.#stream.write(`${JSON.stringify(event)}\n`);
   }

@@ -1,12 +1,11 @@
 import pg from 'pg';
+import { KEY_HASH_SQL } from '../../../bench/growth/key-hash.js';
 import type { Subject } from '../history/event.js';
 
-/** SHA-256 over the parts with their lengths before them: the record's primary key. $1 scope, $2 key; the namespace is empty. */
+/** In the namespace of an application that gives none. $1 scope, $2 key */
 const LOCKABLE = `
 SELECT 1 FROM idempotency_keys
- WHERE key_hash = sha256(int4send(0)
-         || int4send(octet_length($1::text)) || convert_to($1::text, 'UTF8')
-         || int4send(octet_length($2::text)) || convert_to($2::text, 'UTF8'))
+ WHERE key_hash = ${KEY_HASH_SQL("'default'", '$1::text', '$2::text')}
    FOR UPDATE SKIP LOCKED`;
 
 const PAUSE_MS = 2;

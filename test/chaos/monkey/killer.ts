@@ -1,4 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
+import { until } from '../../../deploy/local/until.js';
 import type { Failpoint } from 'nestjs-pg-idempotency/testing';
 import type { Wish } from '../clients/subject.js';
 import type { Random } from '../random.js';
@@ -45,13 +46,14 @@ export class Killer implements Hand {
     if (isReached && wish.mode === 'transaction' && OWNED.includes(point)) {
       const retried = this.#answeredElsewhere(workshop, instance, wish);
       const freed = await freedAfter(world.database.url, wish, FREED_WITHIN_MS);
-      if (freed !== undefined) tally.freedMs.push(freed);
+      if (freed === undefined) tally.add('owner whose key was not seen free');
+      else tally.freedMs.push(freed);
       const ms = await retried;
       if (ms !== undefined) tally.answeredMs.push(ms);
     }
     await answered;
     // The next one is struck when this one serves again.
-    while (!instance.isUp) await pause(ASK_AGAIN_MS);
+    await until('the instance is up again', () => instance.isUp, 60_000);
   }
 
   /** Milliseconds until another instance has answered for good. */

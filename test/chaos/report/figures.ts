@@ -1,3 +1,4 @@
+import { Slope } from '../history/slope.js';
 import type { HistoryVerdict } from '../history/verdict.js';
 import type { Plan } from '../plan.js';
 import type { Run } from '../run.js';
@@ -54,7 +55,7 @@ export function figuresOf(
     answeredElsewhereMs: percentilesOf(tally.answeredMs),
     recoveryMs: percentilesOf(timeline.recoveriesMs),
     bystanderP99Ms: timeline.bystanderP99Ms,
-    residentBytesPerMinute: Math.round(slopeOf(timeline) * 60_000),
+    residentBytesPerMinute: Math.round(growthOf(timeline) * 60_000),
   };
 }
 
@@ -73,17 +74,9 @@ function percentilesOf(values: readonly number[]): Percentiles {
 }
 
 /** Bytes in a millisecond. */
-function slopeOf({ resident, faults }: Timeline): number {
+function growthOf({ resident, faults }: Timeline): number {
   const firstFaultMs = Math.min(...faults.map(({ atMs }) => atMs));
-  const points = resident.filter(({ atMs }) => atMs >= firstFaultMs);
-  const mean = (of: readonly number[]): number => of.reduce((sum, value) => sum + value, 0) / of.length;
-  const meanMs = mean(points.map(({ atMs }) => atMs));
-  const meanBytes = mean(points.map(({ bytes }) => bytes));
-  let both = 0;
-  let square = 0;
-  for (const { atMs, bytes } of points) {
-    both += (atMs - meanMs) * (bytes - meanBytes);
-    square += (atMs - meanMs) ** 2;
-  }
-  return both / square;
+  const slope = new Slope();
+  for (const { atMs, bytes } of resident) if (atMs >= firstFaultMs) slope.add(atMs, bytes);
+  return slope.value() ?? Number.NaN;
 }

@@ -1,7 +1,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readHistory } from '../history/read-history.js';
-import { type HistoryVerdict, PROMISES, PROMISE_NAMES } from '../history/verdict.js';
+import { report } from '../history/report.js';
+import type { HistoryVerdict } from '../history/verdict.js';
 import type { Plan } from '../plan.js';
 import type { Run } from '../run.js';
 import { type Figures, figuresOf, type Percentiles } from './figures.js';
@@ -34,7 +35,7 @@ export async function writeReport(
 }
 
 function summaryOf(figures: Figures): string {
-  const { faults, freedMs, answeredElsewhereMs, recoveryMs, bystanderP99Ms, promises } = figures;
+  const { faults, freedMs, answeredElsewhereMs, recoveryMs, bystanderP99Ms } = figures;
   const times = ({ count, p50, p99 }: Percentiles): string => `${count} times, p50 ${p50} ms, p99 ${p99} ms`;
   return [
     ...Object.entries(faults).map(([name, count]) => `${String(count).padStart(7)}  ${name}`),
@@ -46,17 +47,10 @@ function summaryOf(figures: Figures): string {
     `answered again after a crash of the database: ${times(recoveryMs)}`,
     `bystander p99: ${bystanderP99Ms.baseline.toFixed(1)} ms before, ${bystanderP99Ms.faults.toFixed(1)} ms under faults`,
     `resident memory: ${(figures.residentBytesPerMinute / 1e6).toFixed(2)} MB a minute`,
-    ...PROMISE_NAMES.map(
-      (name) => `${name}: ${promises[name].violations} of ${promises[name].checked}: ${PROMISES[name]}`,
-    ),
   ].join('\n');
 }
 
 function pageOf(figures: Figures, timeline: Timeline, verdict: HistoryVerdict): string {
-  const violations = verdict.violations.map(
-    ({ promise, subject, message }) =>
-      `<li><b>${promise}</b> ${escape(subject === undefined ? '' : `${subject.operation} ${subject.scope} ${subject.key}`)}: ${escape(message)}</li>`,
-  );
   return `<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Chaos, seed ${figures.seed}</title>
 <style>body{font:14px sans-serif;max-width:1040px;margin:2em auto}pre{background:#f4f4f4;padding:1em}</style>
@@ -69,8 +63,8 @@ ${faultPlot(timeline)}
 <h2>Memory of the instance that is never killed</h2>
 ${memoryPlot(timeline)}
 <h2>Figures</h2><pre>${escape(summaryOf(figures))}</pre>
+<h2>Promises</h2><pre>${escape(report(verdict))}</pre>
 <h2>Not shown</h2><ul>${figures.notShown.map((line) => `<li>${escape(line)}</li>`).join('')}</ul>
-<h2>Violations</h2><ul>${violations.join('')}</ul>
 </html>
 `;
 }

@@ -1,4 +1,5 @@
 import type { Fault, HistoryEvent } from '../history/event.js';
+import { Latencies } from '../history/latencies.js';
 
 /** What happened in one second of a run. */
 export interface Second {
@@ -76,20 +77,15 @@ export async function timelineOf(events: AsyncIterable<HistoryEvent>): Promise<T
     }
   }
   const firstFaultMs = Math.min(...faults.map(({ atMs }) => atMs));
-  const p99 = (of: readonly { tookMs: number }[]): number => {
-    const times = of.map(({ tookMs }) => tookMs).toSorted((a, b) => a - b);
-    return times[Math.ceil(times.length * 0.99) - 1] ?? Number.NaN;
-  };
+  const [before, during] = [new Latencies(), new Latencies()];
+  for (const { sentMs, tookMs } of bystanders) (sentMs < firstFaultMs ? before : during).add(tookMs);
   ended.sort((a, b) => a.sentMs - b.sentMs);
   const crashes = faults.filter(({ name }) => name === 'crash');
   return {
     seconds: Array.from(seconds, (second) => second ?? { ok: 0, refused: 0, unknown: 0 }),
     faults,
     recoveriesMs: crashes.flatMap(({ untilMs }) => recoveryAfter(untilMs, ended)),
-    bystanderP99Ms: {
-      baseline: p99(bystanders.filter(({ sentMs }) => sentMs < firstFaultMs)),
-      faults: p99(bystanders.filter(({ sentMs }) => sentMs >= firstFaultMs)),
-    },
+    bystanderP99Ms: { baseline: before.p99(), faults: during.p99() },
     resident,
     outcomes,
   };
