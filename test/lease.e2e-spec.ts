@@ -170,6 +170,26 @@ describe.each(SETUPS)('lease mode on $platform (pipeline: $pipeline)', ({ platfo
     expect([first.status, outline(second)]).toEqual([500, { status: 201, text: '2' }]);
   });
 
+  it('keeps it also when the next attempt fails before it comes to that step', async () => {
+    const keys: string[] = [];
+    const label = app.play(async ({ attempt, run }: Scene) => {
+      if (run === 2) throw new Error('nothing is begun yet');
+      return attempt.step('charge', () => {
+        keys.push(attempt.downstreamKey('charge'));
+        if (run === 1) throw new Error('no answer in time');
+        return run;
+      });
+    });
+    const [first, second] = [await app.postTo('lease', label), await app.postTo('lease', label)];
+    const left = await app.record(label);
+    await app.rows(`UPDATE idempotency_keys SET expires_at = now() - interval '1 s' WHERE key = $1`, [label]);
+    const third = await app.postTo('lease', label);
+    expect(keys).toHaveLength(2);
+    expect(new Set(keys).size).toBe(1);
+    expect(left).toMatchObject({ status: 'pending', attempt: 2 });
+    expect([first.status, second.status, outline(third)]).toEqual([500, 500, { status: 201, text: '3' }]);
+  });
+
   it('replays what was finished after its ttl, for that time again', async () => {
     const label = app.play(async ({ attempt, run, write }: Scene) => {
       await attempt.phase('charge', () => write(`run ${run}`));

@@ -31,6 +31,8 @@ interface Execution {
   readonly identity: AttemptIdentity;
   readonly policy: AttemptPolicy;
   readonly fence: Fence;
+  /** The record was abandoned: nobody knows how far the attempt before it came. */
+  readonly resumed: boolean;
   readonly attempt: LeaseAttempt;
   readonly heartbeat: Heartbeat;
   readonly began: number;
@@ -100,7 +102,7 @@ export class LeaseEngine implements Engine {
       maxRuntimeMs: policy.maxRuntimeMs,
       acquireTimeoutMs: this.parts.settings.acquireTimeoutMs,
     });
-    const execution = { identity, policy, fence, attempt, heartbeat, began: performance.now() };
+    const execution = { identity, policy, fence, resumed, attempt, heartbeat, began: performance.now() };
 
     const settled = attempt
       .run(() => handler(attempt))
@@ -176,16 +178,17 @@ export class LeaseEngine implements Engine {
 
   /**
    * The attempt came to no final outcome. With nothing done the key is given back. With something that is done for good, or may
-   * be, or with a route that is never run twice by itself, the record stays pending: it goes on from its journal, or a person
-   * decides.
+   * be, by an attempt before it too, or with a route that is never run twice by itself, the record stays pending: it goes on from
+   * its journal, or a person decides.
    */
   async #giveBack(execution: Execution, error: unknown): Promise<EngineOutcome> {
-    const { attempt, identity, fence, heartbeat, policy } = execution;
+    const { attempt, identity, fence, resumed, heartbeat, policy } = execution;
     const { store } = this.parts;
     await attempt.idle();
     // A renewal after the record was left would keep it from the next attempt.
     heartbeat.stop();
-    const hasEffect = attempt.mayHaveEffect || (policy.onAbandoned === 'fail' && attempt.handlerBegan);
+    const hasEffect =
+      resumed || attempt.mayHaveEffect || (policy.onAbandoned === 'fail' && attempt.handlerBegan);
     const isForgotten = !hasEffect && !attempt.handlerBegan && fence.attempt === 1;
     const giveBack = (session: Session): Promise<boolean> => {
       if (hasEffect) return store.abandon(session, fence, error);
