@@ -3,12 +3,18 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, inject } from 'vitest';
 import type { AttemptIdentity } from '../libs/idempotency/src/store/identity.js';
 import { BORN } from '../libs/idempotency/src/store/idempotency.sql.js';
-import { IdempotencyStore, StaleAttemptError } from '../libs/idempotency/src/store/idempotency.store.js';
+import {
+  type ClaimResult,
+  IdempotencyStore,
+  type LockedRecord,
+  StaleAttemptError,
+} from '../libs/idempotency/src/store/idempotency.store.js';
 import { LeaseStore } from '../libs/idempotency/src/store/lease.store.js';
 import { migrate } from '../libs/idempotency/src/store/migrations/migrator.js';
 import type { StoredResponse } from '../libs/idempotency/src/store/record.js';
 import { Session } from '../libs/idempotency/src/store/session.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
+import { until } from './support/until.js';
 
 const POLICY = { ttlMs: 60_000, maxRuntimeMs: 60_000 };
 const CREATED: StoredResponse = { status: 201, headers: {}, body: Buffer.from('created') };
@@ -89,6 +95,47 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
       session.query({ text: 'INSERT INTO effects VALUES ($1)', values: [identity.key] });
     const effects = (): Promise<unknown[]> =>
       database.rows('SELECT FROM effects WHERE key = $1', [identity.key]);
+
+    describe('an attempt whose COMMIT was not answered', () => {
+      /** Queues for the row, and is in the queue when it resolves. */
+      const queue = async (place: number): Promise<{ session: Session; claim: Promise<ClaimResult> }> => {
+        const session = await open();
+        const claim = store.claim(session, identity, { ...POLICY, waitMs: 20_000 });
+        await until('the claim waits', async () => {
+          const waiting = await database.rows(
+            `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+          );
+          return waiting.length === place;
+        });
+        return { session, claim };
+      };
+      const lockedBy = async ({ claim }: { claim: Promise<ClaimResult> }): Promise<LockedRecord> => {
+        const result = await claim;
+        if (result.kind !== 'locked') throw new Error(`the claim is ${result.kind}`);
+        return result.record;
+      };
+
+      it('is not told by another one of its number, that began unseen', async () => {
+        const first = await owner();
+        const [counting, lost, unseeing] = [await queue(1), await queue(2), await queue(3)];
+        first.destroy(new Error('dead'));
+        const { attempt } = await lockedBy(counting);
+        await store.reclaim(counting.session, identity, { attempt, abandoned: 1, ttlMs: POLICY.ttlMs });
+        const dead = await lockedBy(lost);
+        lost.session.destroy(new Error('COMMIT was not carried out'));
+        // It has waited since before attempt 2 was counted.
+        const other = await lockedBy(unseeing);
+        await writeEffect(unseeing.session);
+        const outcome = { ...other, keyHash: identity.keyHash, status: 'completed', response: CREATED } as const;
+        await store.complete(unseeing.session, outcome);
+        const settled = async (of: LockedRecord): Promise<string> =>
+          store.settled(await open(), { ...of, keyHash: identity.keyHash }, 5_000);
+        expect(await effects()).toHaveLength(1);
+        expect([dead, other]).toMatchObject([{ attempt: 2 }, { attempt: 2 }]);
+        expect(await settled(other)).toBe('committed');
+        expect(await settled(dead)).toBe('gone');
+      });
+    });
 
     describe('a claim', () => {
       it('holds a new record, of which no attempt has begun', async () => {

@@ -33,6 +33,7 @@ const identity = {
 const fresh: LockedRecord = {
   attempt: 1,
   born: '1764000000000000',
+  xid: '731',
   abandoned: 0,
   status: 'pending',
   expired: false,
@@ -90,6 +91,7 @@ describe('acquire', () => {
       expiresAtMs: 0,
       attempt: 1,
       born: fresh.born,
+      xid: fresh.xid,
       takenOver: false,
     });
     expect(reclaim).not.toHaveBeenCalled();
@@ -107,6 +109,7 @@ describe('acquire', () => {
       expiresAtMs: 0,
       attempt: 2,
       born: fresh.born,
+      xid: fresh.xid,
       takenOver: true,
     });
     expect(reclaim).toHaveBeenCalledTimes(1);

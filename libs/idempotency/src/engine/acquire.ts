@@ -14,6 +14,8 @@ export interface Owned {
   readonly attempt: number;
   /** When the record began, in microseconds. */
   readonly born: string;
+  /** The session's transaction. */
+  readonly xid: string;
   /** When the record expires by the database's clock, in milliseconds since 1970. */
   readonly expiresAtMs: number;
   readonly takenOver: boolean;
@@ -92,8 +94,8 @@ export async function acquire(
           const { record } = result;
           if (mayBegin(record)) {
             owned = true;
-            const { attempt, born, expiresAtMs } = record;
-            return { kind: 'owned', session, attempt, born, expiresAtMs, takenOver };
+            const { attempt, born, xid, expiresAtMs } = record;
+            return { kind: 'owned', session, attempt, born, xid, expiresAtMs, takenOver };
           }
           const abandoned = abandonedCount(record);
           if (abandoned >= policy.maxAttempts) return { kind: 'attempts-exhausted' };

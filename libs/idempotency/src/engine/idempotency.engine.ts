@@ -57,7 +57,7 @@ export class IdempotencyEngine implements Engine {
   async #execute(
     identity: AttemptIdentity,
     policy: AttemptPolicy,
-    { session, attempt: number, born, expiresAtMs, takenOver }: Owned,
+    { session, attempt: number, born, xid, expiresAtMs, takenOver }: Owned,
     handler: RunHandler,
   ): Promise<EngineOutcome> {
     const share = beginTurn(this.parts.turns, identity, () => !session.isLost);
@@ -73,6 +73,7 @@ export class IdempotencyEngine implements Engine {
         identity,
         number,
         born,
+        xid,
         session,
         dataSource,
         makeRunner,
@@ -264,6 +265,6 @@ function reachFailpoint(sent: 'record' | 'commit'): void {
 }
 
 /** What tells an attempt from every other one, also from one of the same number in another life of its key. */
-function lifeOf({ identity: { keyHash }, number: attempt, born }: TransactionAttempt) {
-  return { keyHash, attempt, born };
+function lifeOf({ identity: { keyHash }, number: attempt, born, xid }: TransactionAttempt) {
+  return { keyHash, attempt, born, xid };
 }

@@ -15,6 +15,8 @@ interface LostAttempt {
   readonly attempt: number;
   /** When its record began. */
   readonly born: string;
+  /** Its transaction. */
+  readonly xid: string;
 }
 
 /**

@@ -139,6 +139,7 @@ function transactionOf(parts: PhaseParts, { name }: Visit, session: Session): Tr
     identity: { ...identity, operation: `the phase ${JSON.stringify(name)} of ${identity.operation}` },
     number: fence.attempt,
     born: fence.born,
+    xid: '',
     session,
     dataSource,
     makeRunner,

@@ -124,12 +124,14 @@ SELECT attempt, abandoned, status, ${EXPIRED} AS expired, ${BORN} AS born,
    *   new version, and READ still sees the old one.
    * - one statement, one snapshot: an owner that commits meanwhile is still in flight to it, as it was when the look began. A retry
    *   finds the outcome.
+   * - `xid` is the transaction that holds the row, and that will have written its outcome (see SETTLED).
    *
    * $1 key_hash, $2 fingerprint, $3 maxRuntime in ms
    */
   const LOCK_OR_READ = `
 SELECT l.attempt AS locked_attempt, l.abandoned AS locked_abandoned, l.status AS locked_status,
-       l.expired AS locked_expired, l.expires_at_ms AS locked_expires_at_ms, l.born, l.begun, r.status, r.abandoned, ${expired('r.')} AS expired, ${STORED}
+       l.expired AS locked_expired, l.expires_at_ms AS locked_expires_at_ms, l.born, l.begun,
+       CASE WHEN l.attempt IS NOT NULL THEN pg_current_xact_id()::xid::text END AS xid, r.status, r.abandoned, ${expired('r.')} AS expired, ${STORED}
   FROM ${table} AS r
   LEFT JOIN (${LOCKED} SKIP LOCKED) AS l ON true
  WHERE r.key_hash = $1`;
@@ -143,7 +145,7 @@ SELECT l.attempt AS locked_attempt, l.abandoned AS locked_abandoned, l.status AS
 
   /** Bounds LOCK_WAITING; 55P03 when it is over. Answers the value to put back before the handler runs. $1 in ms */
   const LIMIT_WAIT = `SELECT current_setting('lock_timeout') AS previous, set_config('lock_timeout', $1::text, true)`;
-  const UNLIMIT_WAIT = `SELECT set_config('lock_timeout', $1::text, true)`;
+  const UNLIMIT_WAIT = `SELECT set_config('lock_timeout', $1::text, true), pg_current_xact_id()::xid::text AS xid`;
 
   /** What stands in the record now: its own snapshot under READ COMMITTED. $1 key_hash, $2 fingerprint */
   const READ = `
@@ -236,10 +238,12 @@ UPDATE ${table}
    *
    * - `born`: attempts are numbered anew when a record was deleted, and an expired record becomes another one. What another life
    *   of the key came to says nothing of this one.
+   * - `written_by`: nor does what another transaction has written. An attempt that begins unseen, while LOCK waits with an older
+   *   snapshot, has the number of the one before it (see `begun`).
    *
    * $1 key_hash
    */
-  const SETTLED = `SELECT status, attempt, ${BORN} AS born FROM ${table} WHERE key_hash = $1 FOR UPDATE`;
+  const SETTLED = `SELECT status, attempt, ${BORN} AS born, xmin::text AS written_by FROM ${table} WHERE key_hash = $1 FOR UPDATE`;
 
   /**
    * Deletes expired records, one statement a batch.

@@ -21,6 +21,8 @@ export interface LockedRecord {
   readonly begun: boolean;
   /** When the record began, in microseconds. */
   readonly born: string;
+  /** The transaction that holds it. */
+  readonly xid: string;
   /** When it expires by the database's clock, in milliseconds since 1970. */
   readonly expiresAtMs: number;
 }
@@ -58,6 +60,7 @@ interface SettledRow extends QueryResultRow {
   readonly status: string;
   readonly attempt: number;
   readonly born: string;
+  readonly written_by: string;
 }
 
 interface ReadRow extends QueryResultRow {
@@ -95,6 +98,7 @@ interface LookRow extends ReadRow {
   locked_expires_at_ms: number;
   born: string;
   begun: boolean;
+  xid: string;
 }
 
 /** What LOCK tells of the row that it took. */
@@ -171,8 +175,12 @@ export class IdempotencyStore {
         const record = await this.found(session, keyHash, read, { askedAt, inTransaction: true });
         return { kind: 'not-locked', record };
       }
-      await session.query({ text: sql.UNLIMIT_WAIT, values: [limit?.['previous']] });
-      return this.#locked(locked as unknown as LockRow, read as unknown as ReadRow, askedAt);
+      const { rows } = await session.query<{ xid: string }>({
+        text: sql.UNLIMIT_WAIT,
+        values: [limit?.['previous']],
+      });
+      const row = { ...locked, xid: rows[0]?.xid } as unknown as LockRow;
+      return this.#locked(row, read as unknown as ReadRow, askedAt);
     } catch (error) {
       if (sqlStateOf(error) === LOCK_NOT_AVAILABLE) return { kind: 'wait-over' };
       throw error;
@@ -189,8 +197,9 @@ export class IdempotencyStore {
 
   #locked(row: LockRow, read: ReadRow, askedAt: number): ClaimResult {
     this.clock.observe(read.database_now_ms, askedAt);
-    const { attempt, abandoned, status, expired, begun, born, expires_at_ms: expiresAtMs } = row;
-    return { kind: 'locked', record: { attempt, abandoned, status, expired, begun, born, expiresAtMs } };
+    const { expires_at_ms: expiresAtMs, attempt, abandoned, status, expired, begun, born, xid } = row;
+    const record = { attempt, abandoned, status, expired, begun, born, xid, expiresAtMs };
+    return { kind: 'locked', record };
   }
 
   /** A batch that begins outside a transaction, once more where what it was to find prepared is gone. */
@@ -279,14 +288,14 @@ export class IdempotencyStore {
 
   /**
    * What became of `attempt` after the answer to its COMMIT was lost. Waits at most `waitMs` for the old transaction
-   * to end, and as long for the standbys to have what it has committed. `'gone'`: the record was deleted meanwhile, or has
-   * begun another life, and with it went the only witness.
+   * to end, and as long for the standbys to have what it has committed. `'gone'`: the record was deleted meanwhile, has
+   * begun another life, or tells of another transaction under the same number, and with it went the only witness.
    *
    * @throws {NotReplicatedError} when it was committed here, and a failover may take it back.
    */
   async settled(
     session: Session,
-    { keyHash, attempt, born }: { keyHash: Buffer; attempt: number; born: string },
+    { keyHash, attempt, born, xid }: { keyHash: Buffer; attempt: number; born: string; xid: string },
     waitMs: number,
   ): Promise<'committed' | 'rolled-back' | 'gone'> {
     const { sql } = this;
@@ -303,6 +312,7 @@ export class IdempotencyStore {
     // Fail closed: another life's outcome is not this one's, whatever its number.
     if (!row || row.born !== born) return 'gone';
     if (row.attempt !== attempt || row.status === 'pending') return 'rolled-back';
+    if (row.written_by !== xid) return 'gone';
     await awaitStandby(session, { waitMs });
     return 'committed';
   }
@@ -374,6 +384,7 @@ function lockedPartOf(row: LookRow): LockRow {
     expires_at_ms: row.locked_expires_at_ms,
     begun: row.begun,
     born: row.born,
+    xid: row.xid,
   };
 }
 

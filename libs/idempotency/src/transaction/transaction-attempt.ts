@@ -17,6 +17,8 @@ export interface AttemptParts {
   readonly number: number;
   /** When the record began, in microseconds. */
   readonly born: string;
+  /** The transaction that holds the record; empty in a phase, which its journal entry tells of. */
+  readonly xid: string;
   readonly session: Session;
   readonly dataSource: DataSource;
   readonly makeRunner: (mode: 'master') => QueryRunner;
@@ -53,6 +55,11 @@ export class TransactionAttempt implements RunningAttempt {
   /** When its record began. */
   get born(): string {
     return this.parts.born;
+  }
+
+  /** The transaction that holds its record. */
+  get xid(): string {
+    return this.parts.xid;
   }
 
   get scope(): string {
