@@ -363,17 +363,13 @@ own:
   } }
 
 handler:
-#ifdef MUTANT_EFFECT_APART
-  atomic { d_step {
-    if
-    :: link[me] == OPEN -> effects++; P1(effects == 1); consistent()
-    :: else
-    fi } };
-#endif
   if
   /* It succeeds, or ends in a final error. */
 #ifdef MUTANT_ANSWER_BEFORE_COMMIT
   :: atomic { link[me] == OPEN -> d_step { sendCommit(me, SENT, LEFT) } goto executed }
+#endif
+#ifdef MUTANT_EFFECT_APART
+  :: atomic { link[me] == OPEN -> d_step { effects++; P1(effects == 1); consistent() } goto record }
 #endif
   :: atomic { link[me] == OPEN ->
       d_step { running--; commitAttempt(me, COMPLETED) }
@@ -398,6 +394,14 @@ handler:
   :: atomic { link[me] == CUT -> link[me] = CLOSED; goto lost }
   :: atomic { FAULT; die(me); goto unanswered }
   fi;
+
+#ifdef MUTANT_EFFECT_APART
+record:
+  if
+  :: atomic { d_step { running--; commitAttempt(me, COMPLETED) } goto executed }
+  :: atomic { FAULT; die(me); goto unanswered }
+  fi;
+#endif
 
 release: /* In the transaction of the attempt, */
   if
