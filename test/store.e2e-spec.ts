@@ -98,19 +98,19 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
 
     describe('an attempt whose COMMIT was not answered', () => {
       /** Queues for the row, and is in the queue when it resolves. */
-      const queue = async (place: number): Promise<{ session: Session; claim: Promise<ClaimResult> }> => {
+      const queue = async (place: number): Promise<{ session: Session; result: Promise<ClaimResult> }> => {
         const session = await open();
-        const claim = store.claim(session, identity, { ...POLICY, waitMs: 20_000 });
+        const result = store.claim(session, identity, { ...POLICY, waitMs: 20_000 });
         await until('the claim waits', async () => {
           const waiting = await database.rows(
             `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
           );
           return waiting.length === place;
         });
-        return { session, claim };
+        return { session, result };
       };
-      const lockedBy = async ({ claim }: { claim: Promise<ClaimResult> }): Promise<LockedRecord> => {
-        const result = await claim;
+      const lockedBy = async (queued: { result: Promise<ClaimResult> }): Promise<LockedRecord> => {
+        const result = await queued.result;
         if (result.kind !== 'locked') throw new Error(`the claim is ${result.kind}`);
         return result.record;
       };
@@ -126,7 +126,12 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         // It has waited since before attempt 2 was counted.
         const other = await lockedBy(unseeing);
         await writeEffect(unseeing.session);
-        const outcome = { ...other, keyHash: identity.keyHash, status: 'completed', response: CREATED } as const;
+        const outcome = {
+          ...other,
+          keyHash: identity.keyHash,
+          status: 'completed',
+          response: CREATED,
+        } as const;
         await store.complete(unseeing.session, outcome);
         const settled = async (of: LockedRecord): Promise<string> =>
           store.settled(await open(), { ...of, keyHash: identity.keyHash }, 5_000);

@@ -488,7 +488,6 @@ give:
   if
   :: atomic { status != NONE && attempt == number[me] && born == birth[me] -> goto unanswered }
   :: atomic { !(status != NONE && attempt == number[me] && born == birth[me]) -> goto adopt }
-  :: atomic { FAULT; goto unanswered }
   fi;
 
 adopt: /* What stands in the record is the answer. */

@@ -26,7 +26,7 @@ const SEARCHES: Record<Model, readonly Bounds[]> = {
   ],
   lease: [
     { faults: 1, expiries: 1 },
-    { pair: true, faults: 2, expiries: 1 },
+    { pair: true, faults: 2, expiries: 0, retries: 1 },
     ...(IS_FULL
       ? [
           { faults: 2, expiries: 0 },
@@ -41,7 +41,7 @@ function reportOf(
   { pair, faults, expiries, retries = 0 }: Bounds,
   { states }: Verdict,
 ): string {
-  const bounds = `${pair ? 2 : 3} callers, ${faults} faults, ${retries} retries, ${expiries} expiries`;
+  const bounds = `callers ${pair ? 2 : 3}, faults ${faults}, retries ${retries}, expiries ${expiries}`;
   return `${model} mode, ${bounds}: ${states.toLocaleString('en')} states`;
 }
 

@@ -62,6 +62,9 @@ const ENDLESS = '"-end-"';
 const STEP = /^\s*(\d+):\s+proc\s+(\d+) \(:?(\w+)[^)]*\) \S*\/([\w.]+:\d+) \(state \d+\)\s+\[(.*)\]$/gm;
 const NOTHING_HAPPENS = /^(sub-sequence|IF|DO|else|\.\(goto\)|\(1\)|goto .*)$/;
 
+/** Statements are not merged: what is not reached can be told. */
+const KEEP_STATEMENTS = '-o3';
+
 const verifications = new Limit(availableParallelism());
 
 /** Looks at every history within the bounds. */
@@ -110,7 +113,9 @@ async function search(
 }
 
 async function spin(folder: string, args: readonly string[]): Promise<string> {
-  return (await run(serverPath('spin'), args, { cwd: folder, maxBuffer: 64 * 1024 * 1024 })).stdout;
+  return (
+    await run(serverPath('spin'), [KEEP_STATEMENTS, ...args], { cwd: folder, maxBuffer: 64 * 1024 * 1024 })
+  ).stdout;
 }
 
 function read(output: string): Verdict {
