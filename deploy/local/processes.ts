@@ -13,6 +13,7 @@ const PACKAGES = {
   pgbouncer: 'pgbouncer',
   'postgresql-15': 'postgresql-15',
   gcc: 'gcc libc6-dev',
+  spin: 'spin',
   'libmemcached-dev': 'libmemcached-dev',
 } as const;
 

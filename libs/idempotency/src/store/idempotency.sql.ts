@@ -88,7 +88,8 @@ ON CONFLICT (key_hash) DO NOTHING`;
    * - `begun`: whether an attempt was begun on this version of the row. Its lock leaves `xmax` behind, also when it
    *   died; `xmax = xmin` is the lock that RECLAIM itself held. So a counted attempt that nobody began yet is told
    *   from an abandoned one, without a clock and without another write. A row that was written while LOCK waited for it
-   *   is looked at again when it is locked, and then `xmax` is our own.
+   *   is looked at again when it is locked, and then `xmax` is our own. It hides whether an attempt began and died since: that one
+   *   is not counted, and its number is given once more.
    * - SKIP LOCKED: a duplicate must not queue behind the handler with a connection of the pool in hand.
    *
    * $1 key_hash, $2 fingerprint, $3 maxRuntime in ms
