@@ -1,9 +1,11 @@
 import { memcachedCache } from 'nestjs-pg-idempotency/memcached';
 import { redisCache } from 'nestjs-pg-idempotency/redis';
-import { afterAll, beforeAll, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { commandsFor } from './model-based/commands/index.js';
-import { explore, limitOf, wanted } from './model-based/explore.js';
+import { type Exploration, explore, limitOf, wanted } from './model-based/explore.js';
+import { ReferenceModel } from './model-based/reference-model.js';
 import { type CacheServer, openSystem, type System, type SystemOptions } from './model-based/system.js';
+import type { Seen, Target } from './model-based/words.js';
 import { describeWith, type ServerName } from './support/servers.js';
 import { askLine, startMemcached, startRedis } from './support/topology.js';
 
@@ -45,7 +47,15 @@ const BACKENDS: readonly Backend[] = [
     },
   },
 ];
-const { seed, runs } = wanted({ seed: 1, runs: 20 });
+const chosen = wanted({ seed: 1, runs: 20 });
+
+/** A model that is wrong: it wants a replay to have the status of the first answer. */
+class WrongModel extends ReferenceModel {
+  override known(target: Target, amount: number): Seen | undefined {
+    const known = super.known(target, amount);
+    return known?.status === 200 ? { ...known, status: 201 } : known;
+  }
+}
 
 for (const { title, needs, options, startCache } of BACKENDS) {
   describeWith(needs, title, () => {
@@ -61,13 +71,42 @@ for (const { title, needs, options, startCache } of BACKENDS) {
       await cache?.server.stop();
     });
 
+    const start = (given: Pick<Exploration, 'seed' | 'runs' | 'path' | 'makeModel'>): Promise<void> => {
+      const commands = commandsFor({ hasCache: cache !== undefined, hasHints: system.hasHints });
+      return explore({ title, commands, system, ...given });
+    };
+
     it(
       'agrees with the reference model, whatever is asked and whatever fails',
-      () => {
-        const traits = { hasCache: cache !== undefined, hasHints: system.hasHints };
-        return explore({ title, seed, runs, commands: commandsFor(traits), system });
+      () => start(chosen),
+      limitOf(chosen.runs) + 60_000,
+    );
+
+    it.skipIf(startCache)(
+      'is told from a model that is wrong, by a list of commands that shows it again',
+      async () => {
+        const part = async (path?: string): Promise<{ count: string; list: string[]; path: string }> => {
+          const makeModel = (): ReferenceModel => new WrongModel();
+          const given = { seed: 1, runs: 20, makeModel, ...(path === undefined ? {} : { path }) };
+          const told = String(
+            await start(given).then(
+              () => 'they agree',
+              (error: unknown) => error,
+            ),
+          );
+          return {
+            count: /part after (\d+) operations/.exec(told)?.[1] ?? told,
+            list: told.match(/^ {2}\d+\. .*$/gm) ?? [],
+            path: /MODEL_PATH='(.*)'/.exec(told)?.[1] ?? '',
+          };
+        };
+        const first = await part();
+        expect(first.list.length).toBeGreaterThan(0);
+        expect(Number(first.count)).toBeGreaterThanOrEqual(first.list.length);
+        const again = await part(first.path);
+        expect(again).toEqual({ ...first, count: String(first.list.length) });
       },
-      limitOf(runs) + 60_000,
+      limitOf(20),
     );
   });
 }

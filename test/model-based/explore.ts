@@ -1,5 +1,6 @@
 import fc, { type Arbitrary, type AsyncCommand, type RunDetails } from 'fast-check';
 import type { Command } from './commands/command.js';
+import { Operations } from './operations.js';
 import { ReferenceModel } from './reference-model.js';
 import { sweep } from './sweep.js';
 import type { System } from './system.js';
@@ -12,58 +13,32 @@ export interface Exploration {
   /** The title of its suite, by which one command runs it again. */
   readonly title: string;
   readonly seed: number;
+  /** How many worlds begin anew. */
   readonly runs: number;
+  /** Where a failure was, as its message says it: that one again, and nothing else. */
+  readonly path?: string;
   readonly commands: Arbitrary<Command>[];
   readonly system: System;
+  readonly makeModel?: () => ReferenceModel;
 }
 
 /** What was asked for in the environment: another seed, more runs, or one failure again. */
-export function wanted(defaults: { seed: number; runs: number }): { seed: number; runs: number } {
-  const { MODEL_SEED, MODEL_RUNS } = process.env;
-  return { seed: Number(MODEL_SEED ?? defaults.seed), runs: Number(MODEL_RUNS ?? defaults.runs) };
+export function wanted(defaults: Pick<Exploration, 'seed' | 'runs'>): typeof defaults & { path?: string } {
+  const { MODEL_SEED: seed, MODEL_RUNS: runs, MODEL_PATH: path } = process.env;
+  return {
+    seed: Number(seed ?? defaults.seed),
+    runs: Number(runs ?? defaults.runs),
+    ...(path === undefined ? {} : { path }),
+  };
 }
 
 /** How long an exploration may go on; a failure that was not made as small as can be by then is told as it is. */
 export const limitOf = (runs: number): number => 60_000 + runs * 3_000;
 
-/** Counts what is done to a world, by the kind of command. */
-export class Operations {
-  readonly #kinds = new Map<string, number>();
-  #untilFailure: number | undefined;
-
-  get count(): number {
-    return [...this.#kinds.values()].reduce((sum, count) => sum + count, 0);
-  }
-
-  /** How many were done until the first failure, that one included; those done to make it smaller do not count. */
-  get untilFailure(): number {
-    return this.#untilFailure ?? this.count;
-  }
-
-  /** The same command, counted when it is run. */
-  counted(command: Command): Command {
-    const { run } = command;
-    const kind = command.constructor.name;
-    command.run = async (model, world) => {
-      this.#kinds.set(kind, (this.#kinds.get(kind) ?? 0) + 1);
-      await run.call(command, model, world);
-    };
-    return command;
-  }
-
-  failed(): void {
-    this.#untilFailure ??= this.count;
-  }
-
-  toString(): string {
-    const kinds = [...this.#kinds].toSorted(([, one], [, other]) => other - one);
-    return `${this.count} operations (${kinds.map(([kind, count]) => `${kind} ${count}`).join(', ')})`;
-  }
-}
-
 /** Runs random commands against the system and the model, and tells of the smallest list that parts them. */
-export async function explore({ title, seed, runs, commands, system }: Exploration): Promise<void> {
-  const [path, replayPath] = (process.env['MODEL_PATH'] ?? '').split('@');
+export async function explore(exploration: Exploration): Promise<void> {
+  const { title, seed, runs, commands, system, makeModel = () => new ReferenceModel() } = exploration;
+  const [path, replayPath] = exploration.path?.split('@') ?? [];
   const operations = new Operations();
   const began = performance.now();
   const lists = fc.commands<ReferenceModel, World, false>(
@@ -71,7 +46,7 @@ export async function explore({ title, seed, runs, commands, system }: Explorati
     { maxCommands: MAX_COMMANDS, size: 'max', ...(replayPath ? { replayPath } : {}) },
   );
   const property = fc.asyncProperty(lists, async (list) => {
-    const model = new ReferenceModel();
+    const model = makeModel();
     const world = new World(system);
     try {
       await fc.asyncModelRun(() => ({ model, real: world }), list);

@@ -1,4 +1,5 @@
-import { expect } from 'vitest';
+import { deepStrictEqual } from 'node:assert/strict';
+import type { QueryResultRow } from 'pg';
 import { keyHash } from '../../libs/idempotency/src/http/key-hash.js';
 import { type Answer, send } from '../support/http.js';
 import { problemCode } from '../support/stage.js';
@@ -11,8 +12,8 @@ import {
   DECIDED,
   type Ending,
   type Place,
-  type RecordState,
   type Seen,
+  type StoredRecord,
   type Target,
 } from './words.js';
 
@@ -25,7 +26,8 @@ SELECT encode(key_hash, 'hex') AS hash,
        CASE WHEN status = 'pending' THEN 'abandoned'
             WHEN response_status IS NULL THEN 'released'
             WHEN response_body IS NULL THEN 'erased'
-            ELSE status END AS state
+            ELSE status END AS state,
+       CASE WHEN status = 'pending' THEN abandoned + 1 ELSE 0 END AS deaths
   FROM idempotency_keys
  WHERE key_hash = ANY ($1)`;
 const LEDGER = `SELECT label, note FROM ledger WHERE label = ANY ($1) ORDER BY id`;
@@ -45,7 +47,13 @@ const END_LEASE = `UPDATE idempotency_keys SET lease_until = clock_timestamp() W
 interface KeyView {
   readonly runs: number;
   readonly ledger: readonly string[];
-  readonly record: RecordState | `expired ${RecordState}` | 'none';
+  readonly record: string;
+}
+
+/** A row of RECORDS. */
+interface RecordRow extends Pick<StoredRecord, 'state' | 'deaths'> {
+  readonly hash: string;
+  readonly expired: boolean;
 }
 
 export interface Sending {
@@ -167,9 +175,7 @@ export class World {
     const keys = [...model.keys.values()];
     const names = keys.map(({ target }) => this.#label(target));
     const [records, ledger] = await Promise.all([
-      this.system.rows<{ hash: string; expired: boolean; state: RecordState }>(RECORDS, [
-        keys.map(({ target }) => this.#hash(target)),
-      ]),
+      this.system.rows<RecordRow & QueryResultRow>(RECORDS, [keys.map(({ target }) => this.#hash(target))]),
       this.system.rows<{ label: string; note: string }>(LEDGER, [names]),
     ]);
     const there: Record<string, KeyView> = {};
@@ -179,12 +185,12 @@ export class World {
       const row = records.find(({ hash }) => hash === this.#hash(target).toString('hex'));
       there[name] = {
         ledger: ledger.filter((entry) => entry.label === label).map(({ note }) => note),
-        record: viewOf(row?.state, row?.expired),
+        record: viewOf(row, row?.expired),
         runs: this.system.desk.runs(label),
       };
-      wanted[name] = { ledger: notes, record: viewOf(record?.state, isExpired), runs };
+      wanted[name] = { ledger: notes, record: viewOf(record, isExpired), runs };
     }
-    expect(there).toEqual(wanted);
+    deepStrictEqual(there, wanted);
   }
 
   async #dropCopies(): Promise<void> {
@@ -205,9 +211,9 @@ export class World {
   }
 }
 
-function viewOf(state: RecordState | undefined, isExpired = false): KeyView['record'] {
-  if (state === undefined) return 'none';
-  return isExpired ? `expired ${state}` : state;
+function viewOf(record: Pick<StoredRecord, 'state' | 'deaths'> | undefined, isExpired = false): string {
+  if (!record) return 'none';
+  return `${record.state}${record.deaths > 0 ? `, ${record.deaths} dead` : ''}${isExpired ? ', expired' : ''}`;
 }
 
 function seen(answer: Answer): Seen {

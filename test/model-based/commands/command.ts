@@ -1,5 +1,5 @@
+import { deepStrictEqual } from 'node:assert/strict';
 import type { AsyncCommand } from 'fast-check';
-import { expect } from 'vitest';
 import type { ReferenceModel } from '../reference-model.js';
 import type { Target } from '../words.js';
 import type { World } from '../world.js';
@@ -20,7 +20,7 @@ export abstract class Command implements AsyncCommand<ReferenceModel, World> {
   async run(model: ReferenceModel, world: World): Promise<void> {
     const { answers, expected } = await this.act(model, world);
     await world.compare(model);
-    expect(answers).toEqual(expected);
+    deepStrictEqual(answers, expected);
   }
 
   abstract act(model: ReferenceModel, world: World): Promise<Told>;

@@ -4,7 +4,7 @@ import { type Ending, type Place, problem, type Seen, type Target } from '../wor
 import type { World } from '../world.js';
 import { Command, nameOf, told, type Told } from './command.js';
 
-const other = (place: Place): Place => (place === 'here' ? 'there' : 'here');
+const otherThan = (place: Place): Place => (place === 'here' ? 'there' : 'here');
 
 /** One request: the first of its key, a duplicate, or one with another payload. */
 export class Request extends Command {
@@ -83,7 +83,7 @@ export class InFlight extends Command {
     const held = await world.hold(target, { place, amount, ending }, 'start');
     const meanwhile: unknown[] = [];
     try {
-      for (const at of [place, other(place)]) {
+      for (const at of [place, otherThan(place)]) {
         meanwhile.push(await world.post(target, { place: at, amount }));
         meanwhile.push(await world.post(target, { place: at, amount: amount + 1 }));
       }
