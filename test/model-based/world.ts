@@ -84,7 +84,7 @@ export class World {
     return seen(
       await send(`${this.system.url(place)}/orders/${mode}`, {
         headers: {
-          'idempotency-key': key,
+          'idempotency-key': this.#key(target),
           'x-scope': this.#scope(target),
           'x-ending': ending,
           ...(barrier === undefined ? {} : { 'x-barrier': barrier }),
@@ -156,7 +156,7 @@ export class World {
   /** Resolves with `'done'`, or with the name of the error. */
   async decide(target: Target, action: Action): Promise<string> {
     const { admin } = this.system;
-    const record = { scope: this.#scope(target), key: target.key };
+    const record = { scope: this.#scope(target), key: this.#key(target) };
     const decisions: Record<Action, () => Promise<void>> = {
       complete: () =>
         admin.complete(record, { status: DECIDED.status, body: JSON.parse(DECIDED.text ?? '') }, by),
@@ -202,12 +202,17 @@ export class World {
     return `${this.#prefix} ${user}`;
   }
 
+  /** Of this world alone: where scopes did not hold, a world would else meet the records of those before it. */
+  #key({ key }: Target): string {
+    return `${this.#prefix} ${key}`;
+  }
+
   #label(target: Target): string {
     return labelOf(this.#scope(target), target.key);
   }
 
   #hash(target: Target): Buffer {
-    return keyHash({ namespace: 'default', scope: this.#scope(target), key: target.key });
+    return keyHash({ namespace: 'default', scope: this.#scope(target), key: this.#key(target) });
   }
 }
 
