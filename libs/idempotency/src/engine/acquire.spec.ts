@@ -144,6 +144,20 @@ describe('acquire', () => {
     expect(rolledBack).toHaveBeenCalledTimes(1);
   });
 
+  it('lets the row of such a record go before it answers, so that nobody takes the look for an attempt', async () => {
+    const { parts, rolledBack } = scripted(locked({ begun: true, abandoned: 2, attempt: 3 }));
+    let letGo!: () => void;
+    rolledBack.mockReturnValueOnce(new Promise<void>((resolve) => (letGo = resolve)));
+    const answered = vi.fn();
+    const acquiring = acquire(parts, identity, policy).then(answered);
+    await vi.waitFor(() => expect(rolledBack).toHaveBeenCalled());
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(answered).not.toHaveBeenCalled();
+    letGo();
+    await acquiring;
+    expect(answered).toHaveBeenCalledWith({ kind: 'attempts-exhausted' });
+  });
+
   it('runs the last attempt that maxAttempts grants', async () => {
     const { parts } = scripted(
       locked({ begun: true, abandoned: 1, attempt: 2 }),

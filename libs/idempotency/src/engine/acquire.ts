@@ -51,6 +51,7 @@ export async function acquire(
   const session = await store.open(settings.acquireTimeoutMs);
   let owned = false;
   let isOpen = false;
+  let holdsRow = false;
   try {
     const { keyHash } = identity;
     if (finished.has(keyHash)) {
@@ -96,7 +97,10 @@ export async function acquire(
             return { kind: 'owned', session, attempt, born, expiresAtMs, takenOver };
           }
           const abandoned = abandonedCount(record);
-          if (abandoned >= policy.maxAttempts) return { kind: 'attempts-exhausted' };
+          if (abandoned >= policy.maxAttempts) {
+            holdsRow = true;
+            return { kind: 'attempts-exhausted' };
+          }
           takenOver ||= abandoned > 0;
           await session
             .within(
@@ -114,9 +118,12 @@ export async function acquire(
     }
     return { kind: 'in-flight' };
   } finally {
-    // Not awaited: the answer need not wait for the connection's way back to the pool, which cannot fail.
-    if (isOpen && !owned) void session.rollbackAndRelease(settings.acquireTimeoutMs);
-    else if (!owned) session.release();
+    if (isOpen && !owned) {
+      const goneBack = session.rollbackAndRelease(settings.acquireTimeoutMs);
+      // Awaited only where whoever comes next, a person too, would take the lock of this look for an attempt: else the answer
+      // need not wait for the connection's way back to the pool, which cannot fail.
+      if (holdsRow) await goneBack;
+    } else if (!owned) session.release();
   }
 }
 
