@@ -6,6 +6,9 @@ import { Command, nameOf, told, type Told } from './command.js';
 
 const otherThan = (place: Place): Place => (place === 'here' ? 'there' : 'here');
 
+/** Whoever finds that out holds the record for that moment: another one who asks then is told that it is in flight. */
+const EXHAUSTED = 'IDEMPOTENCY_ATTEMPTS_EXHAUSTED';
+
 /** One request: the first of its key, a duplicate, or one with another payload. */
 export class Request extends Command {
   constructor(
@@ -48,14 +51,13 @@ export class Together extends Command {
     );
     const first = model.request(target, amount, ending);
     const isFirst = (answer: Seen): boolean => isDeepStrictEqual(answer, first);
-    const others = [model.known(target, amount), problem(409, 'KEY_IN_USE')];
+    const runs = first.replayed === 'false';
+    const mayBeRefused = runs || first.code === EXHAUSTED;
+    const others = [model.known(target, amount), ...(mayBeRefused ? [problem(409, 'KEY_IN_USE')] : [])];
     const isOther = (answer: Seen): boolean => others.some((other) => isDeepStrictEqual(answer, other));
-    const firsts = answers.filter(isFirst);
-    const strange = answers.filter(
-      (answer) => !isFirst(answer) && !(first.replayed === 'false' && isOther(answer)),
-    );
-    const wanted = first.replayed === 'false' ? 1 : count;
-    return told([firsts, strange], [Array.from({ length: wanted }, () => first), []]);
+    const strange = answers.filter((answer) => !isFirst(answer) && !isOther(answer));
+    const firsts = answers.filter(isFirst).length;
+    return told([runs ? firsts : firsts > 0, strange], [runs ? 1 : true, []]);
   }
 
   toString(): string {
