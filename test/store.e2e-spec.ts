@@ -206,6 +206,7 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         await database.rows('DELETE FROM effects');
         await takeOver();
         await session.query({ text: store.sql.BEGIN });
+        await session.query({ text: store.sql.SAVEPOINT });
         await writeEffect(session);
         const result = await store.complete(session, {
           keyHash: identity.keyHash,
@@ -278,6 +279,7 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         } as const;
         expect(await store.complete(session, completed)).toMatchObject({ kind: 'committed' });
         await session.query({ text: store.sql.BEGIN });
+        await session.query({ text: store.sql.SAVEPOINT });
         const late = { ...completed, response: { ...CREATED, body: Buffer.from('late') } };
         expect((await store.complete(session, late)).kind).toBe('refused');
         expect(await claim()).toEqual({
