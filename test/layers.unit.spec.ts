@@ -178,6 +178,19 @@ const FORBIDDEN: Readonly<Record<string, readonly string[]>> = {
     'pg',
     'rxjs',
   ],
+  // What holds the store to its contract knows nothing of those who use it, nor of any test runner.
+  'testing/': [
+    'engine/',
+    'transaction/',
+    'lease/',
+    'routes/',
+    'decorators/',
+    'events/',
+    'cache/',
+    'admin/',
+    'vitest',
+    'node:test',
+  ],
   'reaper/': ['engine/', 'http/', 'transaction/', 'routes/', 'decorators/'],
   // A shared cache is bytes under a key: what they are is nobody's business there.
   'cache/redis/': [

@@ -199,7 +199,7 @@ describe('the package', () => {
         'outsideAttempt',
       ].toSorted(),
     );
-    expect(exported.testing).toEqual(['armFailpoints']);
+    expect(exported.testing).toEqual(['armFailpoints', 'storeContract']);
     expect(exported.memcached).toEqual(['memcachedCache']);
   });
 
@@ -302,7 +302,7 @@ describe('the package', () => {
   it('is typed: a wrong option does not compile', () => {
     const { status, stdout } = compile(
       `import { Idempotent, IdempotencyModule, type IdempotencyEvent, type IdempotentOptions } from '${manifest.name}';
-       import { armFailpoints } from '${manifest.name}/testing';
+       import { armFailpoints, type ContractCase, storeContract } from '${manifest.name}/testing';
        import { memcachedCache, type MemcachedCacheOptions } from '${manifest.name}/memcached';
        export const cache: MemcachedCacheOptions = { nodes: ['cache-1:11211'], timeout: '1s' };
        export const nodeOf: string = memcachedCache(cache).nodeOf('key');
@@ -312,12 +312,15 @@ describe('the package', () => {
        export const statusOf = (event: IdempotencyEvent): number => (event.type === 'completed' ? event.status : 0);
        export class Controller { @Idempotent({ maxAttempts: 3 }) add(): void {} }
        armFailpoints((point) => point === 'before-claim');
+       export const cases: readonly ContractCase[] = storeContract({ database: { connectionString: 'postgres://a' }, table: 'app.keys' });
        // @ts-expect-error unit
        Idempotent({ ttl: '1 fortnight' });
        // @ts-expect-error name
        IdempotencyModule.forRoot({ waitTimeOut: '1s' });
        // @ts-expect-error an option of the module
-       Idempotent({ table: 'keys' });`,
+       Idempotent({ table: 'keys' });
+       // @ts-expect-error the database is missing
+       storeContract({ table: 'keys' });`,
     );
     expect(stdout).toBe('');
     expect(status).toBe(0);

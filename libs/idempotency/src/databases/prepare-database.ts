@@ -5,6 +5,12 @@ import { checkServer, type ServerFacts } from '../store/server-check.js';
 import { type ConnectionSource, openSession, type Session } from '../store/session.js';
 import { type TableSpace, tableSpace } from '../store/table-space.js';
 
+/** What the module says of the database to prepare. */
+export type PreparationSettings = Pick<
+  ModuleSettings,
+  'acquireTimeoutMs' | 'table' | 'migrations' | 'replayCache'
+>;
+
 /** How long an answer may take; `undefined`: as long as it does. */
 export interface PreparationTimeouts {
   readonly checkMs: number | undefined;
@@ -24,7 +30,7 @@ export interface PreparedDatabase extends ServerFacts {
  */
 export async function prepareDatabase(
   source: ConnectionSource,
-  { acquireTimeoutMs, table, migrations, replayCache }: ModuleSettings,
+  { acquireTimeoutMs, table, migrations, replayCache }: PreparationSettings,
   { checkMs, migrateMs }: PreparationTimeouts,
 ): Promise<PreparedDatabase> {
   return withSession(source, acquireTimeoutMs, async (session) => {
