@@ -1,11 +1,13 @@
 import { Socket } from 'node:net';
 import pg from 'pg';
 import { inject } from 'vitest';
+import { AdminStore } from '../../libs/idempotency/src/store/admin.store.js';
 import { BORN, expired } from '../../libs/idempotency/src/store/idempotency.sql.js';
 import { IdempotencyStore } from '../../libs/idempotency/src/store/idempotency.store.js';
 import { LeaseStore } from '../../libs/idempotency/src/store/lease.store.js';
 import { migrationSql } from '../../libs/idempotency/src/store/migrations/migrator.js';
-import { Session } from '../../libs/idempotency/src/store/session.js';
+import { PreparedStatements } from '../../libs/idempotency/src/store/prepared-statements.js';
+import type { Session } from '../../libs/idempotency/src/store/session.js';
 import { quoteTable, stepsTable } from '../../libs/idempotency/src/store/table-name.js';
 import type { TestDatabase } from '../support/database.js';
 import { statementReader } from '../support/statement-reader.js';
@@ -20,6 +22,15 @@ export interface Connection {
   isEnded: boolean;
   /** The statements that went over it, read from its bytes, where the ground reads them. */
   readonly wire: string[];
+}
+
+/** The stores of a session, in all interleavings that it has a part in. */
+export interface Seat {
+  /** Opens a session for whoever plays just now. */
+  open: () => Session;
+  readonly records: IdempotencyStore;
+  readonly leases: LeaseStore;
+  readonly admin: AdminStore;
 }
 
 /** What everybody can see of a key at one moment. */
@@ -50,12 +61,17 @@ export interface GroundOptions {
  */
 export class Ground {
   readonly #connections = new Map<string, Connection>();
+  readonly #seats = new Map<string, Seat>();
+  /** As the library has it where connections lead to one and the same backend. */
+  readonly prepared = new PreparedStatements();
 
   private constructor(
     readonly database: TestDatabase,
     readonly table: string,
     private readonly options: GroundOptions,
-  ) {}
+  ) {
+    this.prepared.turnOn();
+  }
 
   /** @param name of its own, for its tables. */
   static async open(database: TestDatabase, name: string, options: GroundOptions = {}): Promise<Ground> {
@@ -79,20 +95,33 @@ export class Ground {
     return BigInt(`0x${Buffer.from(this.table).subarray(0, 7).toString('hex')}`).toString();
   }
 
-  /** The library's stores on this ground's table. They send what was planted in place of their own statements. */
-  stores(open: () => Session): { records: IdempotencyStore; leases: LeaseStore } {
+  /** The library's stores for a session. They send what was planted in place of their own statements. */
+  seat(name: string): Seat {
+    let seat = this.#seats.get(name);
+    if (!seat) this.#seats.set(name, (seat = this.#makeSeat()));
+    return seat;
+  }
+
+  #makeSeat(): Seat {
     const connect = (): Promise<never> => Promise.reject(new Error('sessions are opened by the actor'));
     class SteppedStore extends IdempotencyStore {
       override async open(): Promise<Session> {
-        return open();
+        return seat.open();
       }
     }
     const records = new SteppedStore(this.table, { connect }, inject('postgresVersion'));
-    const leases = new LeaseStore(records);
+    const seat: Seat = {
+      open: () => {
+        throw new Error('nobody plays here');
+      },
+      records,
+      leases: new LeaseStore(records),
+      admin: new AdminStore(records),
+    };
     const planted = this.options.plant?.(this.table);
     Object.assign(records.sql, planted?.records);
-    Object.assign(leases.sql, planted?.leases);
-    return { records, leases };
+    Object.assign(seat.leases.sql, planted?.leases);
+    return seat;
   }
 
   async connection(name: string): Promise<Connection> {

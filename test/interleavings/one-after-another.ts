@@ -11,7 +11,7 @@ import { TidySession } from './tidy-session.js';
 /** On the library's own session: nothing is taken apart. */
 class PlainPlayer extends Player {
   protected override sessionOn(client: Client, giveBack: () => void): Session {
-    return new TidySession(client, giveBack);
+    return new TidySession(client, giveBack, this.ground.prepared);
   }
 }
 

@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import { AdminStore } from '../../libs/idempotency/src/store/admin.store.js';
+import type { AdminStore } from '../../libs/idempotency/src/store/admin.store.js';
 import type { IdempotencyStore } from '../../libs/idempotency/src/store/idempotency.store.js';
 import type { LeaseStore } from '../../libs/idempotency/src/store/lease.store.js';
 import type { Session } from '../../libs/idempotency/src/store/session.js';
@@ -21,12 +21,13 @@ export class Player {
     readonly subject: Subject,
     readonly ground: Ground,
     private readonly connection: Connection,
-    private readonly grain: Grain,
+    readonly grain: Grain,
   ) {
-    const { records, leases } = ground.stores(() => this.open());
-    this.records = records;
-    this.leases = leases;
-    this.admin = new AdminStore(records);
+    const seat = ground.seat(actor.name);
+    seat.open = () => this.open();
+    this.records = seat.records;
+    this.leases = seat.leases;
+    this.admin = seat.admin;
   }
 
   get name(): string {
@@ -45,7 +46,7 @@ export class Player {
   }
 
   protected sessionOn(client: Client, giveBack: () => void): Session {
-    return new SteppedSession(client, giveBack, this.actor, this.grain);
+    return new SteppedSession(client, giveBack, this);
   }
 
   /**

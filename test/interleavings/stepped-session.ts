@@ -3,6 +3,7 @@ import type { BatchAnswer } from '../../libs/idempotency/src/store/batch.js';
 import type { Statement } from '../../libs/idempotency/src/store/session.js';
 import { isTransactionConflict } from '../../libs/idempotency/src/store/sql-state.js';
 import type { Actor } from './actor.js';
+import type { Ground } from './ground.js';
 import { TidySession } from './tidy-session.js';
 
 /**
@@ -39,8 +40,12 @@ export class SteppedSession extends TidySession {
   readonly #grain: Grain;
   #isInTransaction = false;
 
-  constructor(client: Client, giveBack: (error?: Error) => void, actor: Actor, grain: Grain) {
-    super(client, giveBack);
+  constructor(
+    client: Client,
+    giveBack: (error?: Error) => void,
+    { actor, grain, ground }: { actor: Actor; grain: Grain; ground: Ground },
+  ) {
+    super(client, giveBack, ground.prepared);
     this.#actor = actor;
     this.#grain = grain;
   }
