@@ -44,7 +44,7 @@ import { createDatabase, type TestDatabase } from './support/database.js';
 
 const SEED = 20_261;
 /** Of the orders of three sessions, unless `INTERLEAVINGS=all` asks for every one. */
-const SAMPLE = process.env['INTERLEAVINGS'] === 'all' ? undefined : { size: 150, seed: SEED };
+const SAMPLE = process.env['INTERLEAVINGS'] === 'all' ? undefined : { size: 100, seed: SEED };
 
 const LEVELS = ['read committed', 'repeatable read', 'serializable'];
 /** Every order of three sessions takes its time. */
@@ -240,7 +240,7 @@ function finder<Prepared>({ scenario, expected }: Told<Prepared>) {
     explore(ground, scenario, expected, options);
 }
 
-describe('a statement with something left out is found by its interleavings', () => {
+describe.concurrent('a statement with something left out is found by its interleavings', () => {
   let database: TestDatabase;
   beforeAll(async () => {
     database = await createDatabase();
@@ -264,7 +264,7 @@ describe('a statement with something left out is found by its interleavings', ()
   });
 });
 
-describe.each(LEVELS)(
+describe.concurrent.each(LEVELS)(
   "the library's transactions at the session's default of %s in place of their own",
   (level) => {
     let database: TestDatabase;

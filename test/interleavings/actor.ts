@@ -8,7 +8,7 @@ export class Actor {
   result = '';
   /** The statements of the library that it has sent. */
   readonly sent: string[] = [];
-  /** It has ended a transaction since this was last put back, so that others may see something new. */
+  /** It has committed since this was last put back, so that there may be something new to see. */
   hasCommitted = false;
   /** How often one of its statements was refused because of another transaction (40001, 40P01). */
   conflicts = 0;

@@ -8,7 +8,7 @@ import { Subject } from './subject.js';
 /** No answer and no lock that explains it: something else is wrong. */
 const STUCK_MS = 20_000;
 /** How long a statement is given to answer before it is asked whether it waits for a lock. */
-const ANSWER_MS = 2;
+const ANSWER_MS = 4;
 
 /** What there is to see before anybody has done anything. */
 const NOTHING: Sight = { status: null, attempt: null, born: null, expired: null, effects: 0 };

@@ -64,7 +64,6 @@ export class Player {
   async kill(name: string): Promise<void> {
     await this.actor.turn();
     await this.ground.terminate(name);
-    this.actor.hasCommitted = true;
   }
 
   /** Sends a fenced write of lease mode until it is answered, as its engine does. */

@@ -31,9 +31,20 @@ function touchOf(text: string): Touch {
   return /^\s*SELECT\b/.test(text) ? 'rows-to-read' : 'rows-to-write';
 }
 
+/** The parts of a message that others may come between: each has one statement that they can tell was carried out, or not. */
+function partsOf(statements: readonly Statement[]): Statement[][] {
+  const parts: Statement[][] = [[]];
+  let touches = 0;
+  for (const statement of statements) {
+    if (touchOf(statement.text) !== 'nothing' && touches++ > 0) parts.push([]);
+    parts.at(-1)?.push(statement);
+  }
+  return parts;
+}
+
 /**
  * A session of the library whose statements wait for the turns of an actor. The library sends through it what it always sends; a
- * message is taken apart into its statements, which are carried out with the same meaning: none behind one that fails.
+ * message is taken apart, and carried out with the same meaning: nothing behind a statement that fails.
  */
 export class SteppedSession extends TidySession {
   readonly #actor: Actor;
@@ -64,16 +75,11 @@ export class SteppedSession extends TidySession {
     statements: readonly Statement[],
     onSent?: (what: 'record' | 'commit') => void,
   ): Promise<readonly BatchAnswer[]> {
-    if (this.#grain === 'message') {
-      await this.#turn();
-      return this.#sending(
-        statements.map(({ text }) => text),
-        () => super.batch(statements, onSent),
-      );
-    }
     const answers: BatchAnswer[] = [];
-    for (const statement of statements) {
-      answers.push(...(await this.#step(statement.text, () => super.batch([statement]))));
+    for (const part of this.#grain === 'message' ? [statements] : partsOf(statements)) {
+      await this.#turn();
+      const texts = part.map(({ text }) => text);
+      answers.push(...(await this.#sending(texts, () => super.batch(part, onSent))));
     }
     return answers;
   }
@@ -116,8 +122,8 @@ export class SteppedSession extends TidySession {
       if (isTransactionConflict(error)) this.#actor.conflicts++;
       throw error;
     } finally {
-      // Those that end a transaction, or are one: in these, what there is to see may change.
-      if (texts.some((text) => touchOf(text) === 'end' || this.#isOneByItself(text))) {
+      // By these, what there is to see may change.
+      if (texts.some((text) => /^COMMIT\b/.test(text) || this.#isOneByItself(text))) {
         this.#actor.hasCommitted = true;
       }
     }
