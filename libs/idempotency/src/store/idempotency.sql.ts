@@ -47,8 +47,9 @@ export function idempotencySql(name: string, serverVersion: number) {
    * Makes the record, in a transaction of its own (BEGIN before it, COMMIT AND CHAIN behind it), so that it is visible to every other
    * instance before the handler runs.
    *
-   * - `ON CONFLICT DO NOTHING` under the unique key: of any number of concurrent callers one inserts, and none waits
-   *   for more than that insert.
+   * - `ON CONFLICT DO NOTHING` under the unique key: of any number of concurrent callers one inserts. None waits for more
+   *   than a commit under way: that of such an insert, or of an outcome or a count that is written already. It never waits
+   *   for a handler.
    * - `synchronous_commit = off`, for this statement's transaction only: WAL is written in order, so when the commit of
    *   the handler is durable this earlier one is too; when it is not, nothing happened.
    * - Nothing is concluded from its result: what follows decides.
