@@ -68,14 +68,15 @@ export const brokenOutcomes: readonly BrokenStore[] = [
       Records: class extends IdempotencyStore {
         override async settled(
           session: Session,
-          attempt: { keyHash: Buffer; attempt: number; born: string },
+          attempt: { keyHash: Buffer; attempt: number; born: string; xid: string },
           waitMs: number,
         ): Promise<'committed' | 'rolled-back' | 'gone'> {
-          const { rows } = await session.query<{ born: string }>({
+          const { rows } = await session.query<{ born: string; written_by: string }>({
             text: this.sql.SETTLED,
             values: [attempt.keyHash],
           });
-          return super.settled(session, { ...attempt, ...rows[0] }, waitMs);
+          const found = { born: rows[0]?.born ?? '', xid: rows[0]?.written_by ?? '' };
+          return super.settled(session, { ...attempt, ...found }, waitMs);
         }
       },
     }),

@@ -247,10 +247,11 @@ export const completingAtOnce: Part<Held> = {
 /** Asks what became of A's attempt, on another connection. */
 export const asking: Part<Held> = {
   turns: 2,
-  play: async (self, { owned: { attempt, born } }) => {
+  play: async (self, { owned: { attempt, born, xid } }) => {
     const { keyHash } = self.subject;
     const session = self.open();
-    const answer = await self.records.settled(session, { keyHash, attempt, born }, SETTINGS.acquireTimeoutMs);
+    const lost = { keyHash, attempt, born, xid };
+    const answer = await self.records.settled(session, lost, SETTINGS.acquireTimeoutMs);
     session.release();
     return `hears ${answer}`;
   },

@@ -1,11 +1,7 @@
 import type { CommitResult } from '../../store/commit.js';
-import type {
-  ClaimResult,
-  CompletedAttempt,
-  LockedRecord,
-  ReadRecord,
-} from '../../store/idempotency.store.js';
+import type { ClaimResult, CompletedAttempt, ReadRecord } from '../../store/idempotency.store.js';
 import type { AttemptIdentity } from '../../store/identity.js';
+import type { LockedRecord } from '../../store/locked-record.js';
 import type { StoredResponse } from '../../store/record.js';
 import type { Session } from '../../store/session.js';
 import type { RecordStore } from './contract-stores.js';
@@ -39,6 +35,7 @@ export interface Owner {
   readonly session: Session;
   readonly attempt: number;
   readonly born: string;
+  readonly xid: string;
   readonly expiresAtMs: number;
 }
 
@@ -76,9 +73,9 @@ export class TransactionCalls {
   async own(identity: AttemptIdentity, options?: ClaimOptions): Promise<Owner> {
     const { found, session, locked } = await this.claim(identity, options);
     if (!locked) throw failure(`a claim: found '${found}', not 'locked'`);
-    const { attempt, born, expiresAtMs, begun, status, expired } = locked;
+    const { attempt, born, xid, expiresAtMs, begun, status, expired } = locked;
     holds('a claim of a record that nobody has begun', { begun, status, expired }, BEGINS);
-    return { identity, session, attempt, born, expiresAtMs };
+    return { identity, session, attempt, born, xid, expiresAtMs };
   }
 
   /** Counts the next attempt on a record that is free, as the engine does, and begins it. */
@@ -156,8 +153,8 @@ export class TransactionCalls {
     return { ...owner, session };
   }
 
-  #lifeOf({ identity: { keyHash }, attempt, born }: Owner) {
-    return { keyHash, attempt, born };
+  #lifeOf({ identity: { keyHash }, attempt, born, xid }: Owner) {
+    return { keyHash, attempt, born, xid };
   }
 }
 
