@@ -3,7 +3,6 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Body, Controller, Post } from '@nestjs/common';
 import { Idempotent, migrationSql } from 'nestjs-pg-idempotency';
-import { DataSource } from 'typeorm';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { startApp, type TestApp, type TestAppOptions } from './support/app.js';
 import { createDatabase, type TestDatabase } from './support/database.js';

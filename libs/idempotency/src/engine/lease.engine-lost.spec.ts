@@ -111,8 +111,9 @@ describe('an outcome whose first answer was lost', () => {
 
   it('is found by the absence of the record where that was to be removed', async () => {
     const never: RunHandler = () => Promise.resolve(released);
-    const { run } = leaseEngine({ forget: lostOnce(false), isWritten: gone });
+    const { run, events } = leaseEngine({ forget: lostOnce(false), isWritten: gone });
     expect(await passing(run(never))).toEqual({ kind: 'released', error: failed });
+    expect(events.map(({ type }) => type)).toEqual(['claimed', 'released']);
     const other = leaseEngine({ forget: lostOnce(false), isWritten: () => Promise.resolve(true) });
     expect(await passing(other.run(never))).toEqual({ kind: 'rejected', reason: 'in-flight' });
   });
@@ -181,12 +182,15 @@ describe('the lease of an attempt', () => {
   it('that is lost ends the attempt, says so once, and lets duplicates ask the database', async () => {
     const { run, events, inFlight } = renewing(() => Promise.resolve(false));
     let reason: unknown;
+    let shared: unknown;
     await run(async (attempt) => {
+      shared = inFlight.find(FENCE.keyHash)?.outcome;
       await vi.advanceTimersByTimeAsync(10_000);
       reason = attempt.signal.reason;
       expect(inFlight.size).toBe(0);
       return handlerOf(completed)(attempt);
     });
+    expect(await shared).toEqual({ kind: 'none' });
     expect(reason).toEqual(new Error('the lease was lost'));
     expect(events.filter(({ type }) => type === 'lease-lost')).toEqual([
       { type: 'lease-lost', attempt: 1, ...NAMED },

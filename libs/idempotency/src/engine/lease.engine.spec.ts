@@ -30,6 +30,7 @@ describe('the engine of lease mode', () => {
   it('records what its handler came to, and says so', async () => {
     const { run, store, events, opened, parts, inFlight } = leaseEngine();
     let afterCommits: unknown;
+    await vi.advanceTimersByTimeAsync(1_000);
     const answer = await run(async (attempt) => {
       afterCommits = (attempt as unknown as { afterCommits: unknown }).afterCommits;
       expect(inFlight.size).toBe(1);
@@ -160,8 +161,14 @@ describe('the engine of lease mode', () => {
 
 describe('a handler of lease mode that comes to no outcome', () => {
   it('releases its key when it has left nothing behind', async () => {
-    const { run, store, opened, events } = leaseEngine();
-    expect(await run(handlerOf(released))).toEqual({ kind: 'released', error: outOfStock });
+    const { run, store, opened, events, inFlight } = leaseEngine();
+    let shared: unknown;
+    const answer = await run((attempt) => {
+      shared = inFlight.find(IDENTITY.keyHash)?.outcome;
+      return handlerOf(released)(attempt);
+    });
+    expect(answer).toEqual({ kind: 'released', error: outOfStock });
+    expect(await shared).toEqual({ kind: 'none' });
     expect(store.release).toHaveBeenCalledExactlyOnceWith(opened[1]?.session, FENCE, outOfStock);
     expect(store.abandon).not.toHaveBeenCalled();
     expect(store.forget).not.toHaveBeenCalled();

@@ -62,8 +62,17 @@ describe('a claim of lease mode', () => {
     const { keyHash, namespace, scope, key, operation, fingerprint } = IDENTITY;
     expect(client.values).toEqual([
       [
-        ...[keyHash, namespace, scope, key, operation, fingerprint],
-        ...[60_000, 30_000, true, 3, Buffer.from('\0request')],
+        keyHash,
+        namespace,
+        scope,
+        key,
+        operation,
+        fingerprint,
+        60_000,
+        30_000,
+        true,
+        3,
+        Buffer.from('\0request'),
       ],
       [keyHash, fingerprint],
     ]);

@@ -149,7 +149,9 @@ describe('the statements of a session', () => {
 
   it('are one batch on a connection, and observed for statements that it has forgotten', async () => {
     const client = new ScriptedClient();
-    const Query = class {};
+    const Query = class {
+      readonly text = '';
+    };
     Object.assign(client, { constructor: { Query } });
     const query = vi.fn((batch: { handleError(error: unknown): void }) =>
       batch.handleError(Object.assign(new Error('forgotten'), { code: '26000' })),
