@@ -232,7 +232,7 @@ describe('a COMMIT that is not answered', () => {
       return handlerOf(completed)(attempt);
     });
     expect(told).toEqual([undefined]);
-    expect(await shared).toEqual({ kind: 'final', raised: false, response: PAID });
+    expect(await shared).toStrictEqual({ kind: 'final', raised: false, response: PAID });
   });
 
   it('is one after half a minute', async () => {

@@ -38,6 +38,7 @@ describe('the engine of transaction mode', () => {
       status: 'completed',
       response: PAID,
     });
+    expect(vi.mocked(store.complete).mock.calls[0]?.[1]).not.toHaveProperty('error');
     expect(events).toEqual([
       { type: 'claimed', attempt: 1, ...NAMED },
       {
@@ -157,8 +158,14 @@ describe('the engine of transaction mode', () => {
   });
 
   it('gives the key back when the handler fails, and the handler has its own error', async () => {
-    const { run, store, events, opened, parts } = transactionEngine();
-    expect(await run(handlerOf(released))).toEqual({ kind: 'released', error: outOfStock });
+    const { run, store, events, opened, parts, inFlight } = transactionEngine();
+    let shared: unknown;
+    const answer = await run((attempt) => {
+      shared = inFlight.find(IDENTITY.keyHash)?.outcome;
+      return handlerOf(released)(attempt);
+    });
+    expect(answer).toEqual({ kind: 'released', error: outOfStock });
+    expect(await shared).toEqual({ kind: 'none' });
     expect(store.release).toHaveBeenCalledExactlyOnceWith(opened[0]?.session, {
       ...LIFE,
       error: outOfStock,

@@ -144,10 +144,15 @@ describe('a claim of lease mode', () => {
     [0, { state: 'in-flight' }],
   ])('finds a record whose lease is over, with %i rows that nobody holds', async (rowCount, record) => {
     const answers = { [records.sql.READ]: { rows: [PENDING] }, [sql.UNHELD]: { rowCount } };
+    const [claimer, reader] = [makeStore(), makeStore()];
     const claiming = answering(answers);
-    expect(await store.claim(claiming.session, IDENTITY, OPTIONS)).toEqual({ kind: 'not-claimed', record });
+    expect(await claimer.claim(claiming.session, IDENTITY, OPTIONS)).toEqual({ kind: 'not-claimed', record });
     const reading = answering(answers);
-    expect(await store.read(reading.session, IDENTITY)).toEqual(record);
+    expect(await reader.read(reading.session, IDENTITY)).toEqual(record);
+    // Both have heard what time it is in the database.
+    for (const { records: heard } of [claimer, reader]) {
+      expect(heard.clock.latest()).toBeGreaterThanOrEqual(NOW);
+    }
     expect(reading.client.values).toEqual([[IDENTITY.keyHash, IDENTITY.fingerprint], [IDENTITY.keyHash]]);
   });
 
@@ -247,6 +252,7 @@ describe('a write of lease mode', () => {
     expect(client.values.slice(1, 4)).toEqual([[5_000], [FENCE.keyHash], [FENCE.keyHash, 'reserve', 1]]);
     // What is found is waited for until the standbys have it too.
     expect(batch).toHaveBeenCalledTimes(isFound ? 1 : 0);
+    if (isFound) expect(batch.mock.calls[0]?.[0]).toMatchObject([{}, { values: [5_000] }, {}]);
   });
 
   it('cannot tell of a phase whose record stays held', async () => {
@@ -327,6 +333,32 @@ describe('the list of abandoned records', () => {
     expect(await store.abandoned(session, 'default', { graceMs: 5_000, limit: 10 })).toEqual([
       { ...record, request: undefined },
     ]);
+  });
+
+  it('is opened, with the journal, by what has sealed it', async () => {
+    const sealed = makeStore(new Sealer([Buffer.alloc(32, 7)]));
+    const writing = scriptedSession();
+    const step: JournalEntry = {
+      name: 'charge',
+      position: 1,
+      kind: 'step',
+      attempt: 1,
+      raised: false,
+      contentType: null,
+      body: Buffer.from('ch_1'),
+    };
+    await sealed.journalStep(writing.session, FENCE, step, 30_000);
+    const body = writing.client.values[0]?.at(-1) as Buffer;
+    expect(body.includes('ch_1')).toBe(false);
+    const { session } = answering({
+      ...claimedAs({ attempt: 2 }),
+      [sql.JOURNAL]: { rows: [{ ...step, content_type: null, body }] },
+    });
+    expect(await sealed.claim(session, IDENTITY, OPTIONS)).toMatchObject({ journal: [{ body: step.body }] });
+  });
+
+  it('asks its records for a connection', async () => {
+    await expect(store.open(100)).rejects.toThrow('no connection is needed');
   });
 
   it('opens what was sealed as a request', async () => {

@@ -134,5 +134,7 @@ describe('the look at the server', () => {
 
   it('goes on where an engine does not name itself', async () => {
     expect(await check({}, { engine: '' }).facts).toEqual(USABLE);
+    const { facts } = check({}, { engine: '', row: () => failing('42703') });
+    expect((await facts).unusable?.found).toBe('rows without xmin and xmax, of ');
   });
 });
