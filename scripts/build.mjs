@@ -17,11 +17,9 @@ export function build(projects) {
   }
 
   console.log('building…');
-  for (const project of projects) {
-    const { status } = spawnSync(process.execPath, [tsc, '-p', join(root, project)], { stdio: 'inherit' });
-    if (status !== 0) {
-      console.error(`The build of ${project} failed; see above.`);
-      process.exit(1);
-    }
+  const { status } = spawnSync(process.execPath, [tsc, '-b', ...projects], { cwd: root, stdio: 'inherit' });
+  if (status !== 0) {
+    console.error('The build failed; see above.');
+    process.exit(1);
   }
 }

@@ -10,7 +10,7 @@ import { describeWith } from './support/servers.js';
 import { until } from './support/until.js';
 
 /** Requests of one load, of which there are two for each fault: one without a cache, and one with the faulty one. */
-const REQUESTS = Number(process.env['CACHE_FAULT_REQUESTS'] ?? 500);
+const REQUESTS = Number(process.env['CACHE_FAULT_REQUESTS'] ?? 200);
 /** Times count where the machine does nothing else: `npm run test:scale`. */
 const IS_MEASURED = process.env['CACHE_FAULT_REQUESTS'] !== undefined;
 const TIMEOUT_MS = 60_000 + REQUESTS * 60;

@@ -178,6 +178,14 @@ describe('the images', () => {
     for (const source of copied('Dockerfile')) expect(ignored).not.toContain(source);
   });
 
+  it('build nothing that they do not copy', () => {
+    const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: { build: string } };
+    const [program, flag, ...projects] = scripts.build.split(' ');
+    expect([program, flag]).toEqual(['tsc', '-b']);
+    expect(projects.length).toBeGreaterThan(0);
+    for (const project of projects) expect(copied('Dockerfile')).toContain(project.split('/')[0]);
+  });
+
   it('run as somebody who is not root', () => {
     for (const path of ['Dockerfile', 'deploy/pgbouncer.Dockerfile']) {
       const lastStage =

@@ -259,10 +259,11 @@ describe('the reaper', () => {
 
     it('is waited for when the application ends, and begins no further batch', async () => {
       for (let index = 0; index < 5; index++) await insert(`k${index}`, { expires: `-${10 - index} s` });
-      const app = await start({ reapInterval: '10ms', reapBatch: 2 });
       let closed = false;
       let closing: Promise<void> | undefined;
       await holding(holdGate, async () => {
+        // Its first batch is one that comes to the gate.
+        const app = await start({ reapInterval: '10ms', reapBatch: 2 });
         await atGate();
         closing = (async () => {
           await app.close();

@@ -61,9 +61,9 @@ export const brokenOutcomes: readonly BrokenStore[] = [
     }),
   },
   {
-    name: "takes another life's outcome for that of its own attempt",
+    name: 'takes what another life of the key came to for what became of its own attempt',
     fails: 'transaction mode: what became of a COMMIT without an answer',
-    says: /in a former life of the key: found 'committed'/,
+    says: /in a former life of the key: found 'rolled-back'/,
     make: withClasses({
       Records: class extends IdempotencyStore {
         override async settled(
@@ -71,12 +71,31 @@ export const brokenOutcomes: readonly BrokenStore[] = [
           attempt: { keyHash: Buffer; attempt: number; born: string; xid: string },
           waitMs: number,
         ): Promise<'committed' | 'rolled-back' | 'gone'> {
-          const { rows } = await session.query<{ born: string; written_by: string }>({
+          const { rows } = await session.query<{ born: string }>({
             text: this.sql.SETTLED,
             values: [attempt.keyHash],
           });
-          const found = { born: rows[0]?.born ?? '', xid: rows[0]?.written_by ?? '' };
-          return super.settled(session, { ...attempt, ...found }, waitMs);
+          return super.settled(session, { ...attempt, ...rows[0] }, waitMs);
+        }
+      },
+    }),
+  },
+  {
+    name: "takes another transaction's outcome for that of its own attempt, where both have one number",
+    fails: 'transaction mode: what became of a COMMIT without an answer',
+    says: /of one with the number of another: found 'committed'/,
+    make: withClasses({
+      Records: class extends IdempotencyStore {
+        override async settled(
+          session: Session,
+          attempt: { keyHash: Buffer; attempt: number; born: string; xid: string },
+          waitMs: number,
+        ): Promise<'committed' | 'rolled-back' | 'gone'> {
+          const { rows } = await session.query<{ xid: string }>({
+            text: `SELECT written_by AS xid FROM (${this.sql.SETTLED}) AS settled`,
+            values: [attempt.keyHash],
+          });
+          return super.settled(session, { ...attempt, ...rows[0] }, waitMs);
         }
       },
     }),

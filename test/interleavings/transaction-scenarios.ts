@@ -250,8 +250,8 @@ export const asking: Part<Held> = {
   play: async (self, { owned: { attempt, born, xid } }) => {
     const { keyHash } = self.subject;
     const session = self.open();
-    const lost = { keyHash, attempt, born, xid };
-    const answer = await self.records.settled(session, lost, SETTINGS.acquireTimeoutMs);
+    const asked = { keyHash, attempt, born, xid };
+    const answer = await self.records.settled(session, asked, SETTINGS.acquireTimeoutMs);
     session.release();
     return `hears ${answer}`;
   },

@@ -19,10 +19,19 @@ declare module 'vitest' {
   }
 }
 
+/** What `npm run build:all` makes. */
+const PROJECTS = [
+  'libs/idempotency/tsconfig.lib.json',
+  'apps/cart/tsconfig.app.json',
+  'apps/payment-provider/tsconfig.app.json',
+  'deploy/tsconfig.json',
+  'bench/tsconfig.json',
+];
+
 /**
  * One real PostgreSQL for all end-to-end tests, in a directory that goes with it; each test file makes databases of
  * its own. `TEST_POSTGRES_URL` names another server to run them on, as its superuser. The library, the
- * cart, the payment provider and the benchmark are compiled too: tests that start processes run what `npm run build` makes.
+ * cart, the payment provider and the benchmark are compiled too: tests that start processes run what `npm run build:all` makes.
  *
  * What is left out for want of a server is said by name when the run ends; with `CI=true` nothing may be left out.
  */
@@ -48,14 +57,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
 }
 
 async function startDatabase(project: TestProject): Promise<() => Promise<void>> {
-  for (const config of [
-    'libs/idempotency/tsconfig.lib.json',
-    'apps/cart/tsconfig.app.json',
-    'apps/payment-provider/tsconfig.app.json',
-    'bench/tsconfig.json',
-  ]) {
-    execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', config], { stdio: 'inherit' });
-  }
+  execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', '-b', ...PROJECTS], {
+    stdio: 'inherit',
+  });
   const url = process.env['TEST_POSTGRES_URL'];
   if (url !== undefined) {
     await provide(project, url);

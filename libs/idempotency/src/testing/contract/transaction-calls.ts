@@ -35,6 +35,7 @@ export interface Owner {
   readonly session: Session;
   readonly attempt: number;
   readonly born: string;
+  /** Its session's transaction. */
   readonly xid: string;
   readonly expiresAtMs: number;
 }

@@ -99,10 +99,13 @@ export const outcomes: readonly CaseDefinition[] = [
       const lost = await on.transactions.own(on.identity());
       lost.session.destroy(new Error('the network fails'));
       holds('of one that was not', await on.transactions.settled(lost), 'rolled-back');
+      // Duplicates that wait may begin two attempts of one number: the record tells of the one whose transaction has written it.
+      const other = { ...committed, xid: lost.xid };
+      holds('of one with the number of another', await on.transactions.settled(other), 'gone');
       await on.remove(committed.identity);
       holds('of one whose record was deleted', await on.transactions.settled(committed), 'gone');
-      // Another life of the key: its outcome, under the same number, is not that of the first.
-      await on.transactions.completed(await on.transactions.own(committed.identity));
+      // Another life of the key is pending, and says nothing of the first one.
+      await on.transactions.abandon(await on.transactions.own(committed.identity));
       holds('of one in a former life of the key', await on.transactions.settled(committed), 'gone');
     },
   },
