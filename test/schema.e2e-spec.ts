@@ -2,8 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Body, Controller, Post } from '@nestjs/common';
-import { Idempotent, IdempotencyRecordEntity, migrationSql } from 'nestjs-pg-idempotency';
-import { DataSource } from 'typeorm';
+import { Idempotent, migrationSql } from 'nestjs-pg-idempotency';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { startApp, type TestApp, type TestAppOptions } from './support/app.js';
 import { createDatabase, type TestDatabase } from './support/database.js';
@@ -95,17 +94,6 @@ async function dumpSchema({ rows }: TestDatabase): Promise<string> {
     }),
   );
   return `${parts.join('\n\n')}\n`;
-}
-
-async function schemaQueries(url: string): Promise<string[]> {
-  const dataSource = new DataSource({ type: 'postgres', url, entities: [IdempotencyRecordEntity] });
-  await dataSource.initialize();
-  try {
-    const { upQueries } = await dataSource.driver.createSchemaBuilder().log();
-    return upQueries.map(({ query }) => query);
-  } finally {
-    await dataSource.destroy();
-  }
 }
 
 describe('the migrations', () => {
@@ -256,64 +244,6 @@ describe('the schema', () => {
     await expect(insert('k', 'done')).rejects.toMatchObject({ code: '23514' });
     await insert('k', 'pending');
     await expect(insert('other', 'pending')).rejects.toMatchObject({ code: '23505' });
-  });
-});
-
-describe('IdempotencyRecordEntity', () => {
-  it('is what the migrations make: TypeORM finds nothing to change', async () => {
-    await database.pool.query(migrationSql());
-    expect(await schemaQueries(database.url)).toEqual([]);
-  });
-
-  it.each([
-    ['a type', 'ALTER TABLE idempotency_keys ALTER COLUMN attempt TYPE bigint'],
-    ['a default', "ALTER TABLE idempotency_keys ALTER COLUMN status SET DEFAULT 'error'"],
-    ['nullability', 'ALTER TABLE idempotency_keys ALTER COLUMN scope DROP NOT NULL'],
-    ['a column', 'ALTER TABLE idempotency_keys DROP COLUMN last_error'],
-    ['another column', 'ALTER TABLE idempotency_keys ADD COLUMN more text'],
-    ['an index', 'DROP INDEX idempotency_keys_expires_at'],
-    ['a partial index', 'DROP INDEX idempotency_keys_lease_until'],
-    ['a check', 'ALTER TABLE idempotency_keys DROP CONSTRAINT idempotency_keys_status_check'],
-    ['the primary key', 'ALTER TABLE idempotency_keys DROP CONSTRAINT idempotency_keys_pkey CASCADE'],
-  ])('shows when %s drifts', async (_what, change) => {
-    await database.pool.query(migrationSql());
-    await database.pool.query(change);
-    expect(await schemaQueries(database.url)).not.toEqual([]);
-  });
-
-  it('reads a record through TypeORM', async () => {
-    const app = await startApp({
-      databaseUrl: database.url,
-      controllers: [EchoController],
-      entities: [IdempotencyRecordEntity],
-      poolSize: 3,
-    });
-    apps.push(app);
-    const answer = await call(app, 'k');
-    const records = await app.dataSource.getRepository(IdempotencyRecordEntity).find();
-    expect(records).toHaveLength(1);
-    expect(records[0]).toMatchObject({
-      key: 'k',
-      namespace: 'default',
-      scope: '',
-      operation: 'POST /echo',
-      status: 'completed',
-      attempt: 1,
-      abandoned: 0,
-      format: 1,
-      responseStatus: 201,
-      leaseUntil: null,
-      lastError: null,
-      request: null,
-    });
-    const [record] = records;
-    expect(record?.responseBody?.equals(answer.body)).toBe(true);
-    expect(record?.keyHash).toHaveLength(32);
-    expect(record?.fingerprint).toHaveLength(32);
-    expect((record?.expiresAt.getTime() ?? 0) - (record?.createdAt.getTime() ?? 0)).toBeGreaterThan(
-      86_399_000,
-    );
-    expect(record?.completedAt?.getTime()).toBeGreaterThanOrEqual(record?.createdAt.getTime() ?? Infinity);
   });
 });
 

@@ -93,7 +93,7 @@ async function startPooler(project: TestProject): Promise<() => Promise<void>> {
 
 let postgresUrl: string;
 
-async function provide(project: TestProject, url: string): Promise<void> {
+export async function provide(project: TestProject, url: string): Promise<void> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   const { rows } = await client.query<{ version: number }>(

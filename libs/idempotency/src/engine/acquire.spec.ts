@@ -55,7 +55,7 @@ function scripted(...answers: (ClaimResult | Error)[]) {
   const rolledBack = vi.fn(() => Promise.resolve());
   const released = vi.fn();
   const session = {
-    within: <T>(_ms: number, work: Promise<T>) => work,
+    within: vi.fn(<T>(_ms: number, work: Promise<T>) => work),
     query: vi.fn(() => Promise.resolve()),
     rollbackAndRelease: rolledBack,
     release: released,
@@ -84,7 +84,7 @@ const CONFLICT = { status: 409, headers: {}, body: Buffer.alloc(0) };
 
 describe('acquire', () => {
   it('owns a record that it locked and that nobody has begun', async () => {
-    const { parts, session, reclaim, rolledBack } = scripted(locked());
+    const { parts, session, claim, reclaim, rolledBack, released } = scripted(locked());
     await expect(acquire(parts, identity, policy)).resolves.toEqual({
       kind: 'owned',
       session,
@@ -96,6 +96,11 @@ describe('acquire', () => {
     });
     expect(reclaim).not.toHaveBeenCalled();
     expect(rolledBack).not.toHaveBeenCalled();
+    expect(released).not.toHaveBeenCalled();
+    expect(claim.mock.calls[0]?.[2]).toStrictEqual({
+      ttlMs: policy.ttlMs,
+      maxRuntimeMs: policy.maxRuntimeMs,
+    });
   });
 
   it('counts an abandoned record durably before it owns it', async () => {
@@ -178,10 +183,12 @@ describe('acquire', () => {
   it.each(['absent', 'released'] as const)(
     'goes round a bounded number of times while the record is %s',
     async (state) => {
-      const { parts, claim, rolledBack } = scripted(read({ state }));
+      const { parts, session, claim, rolledBack } = scripted(read({ state }));
       await expect(acquire(parts, identity, policy)).resolves.toEqual({ kind: 'in-flight' });
-      expect(claim.mock.calls.length).toBeGreaterThan(1);
-      expect(claim.mock.calls.length).toBeLessThanOrEqual(10);
+      expect(claim).toHaveBeenCalledTimes(6);
+      // Each look ends its transaction before the next one.
+      expect(session.query).toHaveBeenCalledTimes(6);
+      expect(session.query).toHaveBeenCalledWith({ text: 'ROLLBACK' });
       expect(rolledBack).toHaveBeenCalledTimes(1);
     },
   );
@@ -189,7 +196,7 @@ describe('acquire', () => {
   it('gives up in the same way on a record that is never to be begun', async () => {
     const { parts, reclaim } = scripted(locked({ status: 'error' }));
     await expect(acquire(parts, identity, policy)).resolves.toEqual({ kind: 'in-flight' });
-    expect(reclaim.mock.calls.length).toBeLessThanOrEqual(10);
+    expect(reclaim).toHaveBeenCalledTimes(6);
   });
 
   it.each([
@@ -214,6 +221,14 @@ describe('acquire', () => {
     await expect(acquire(parts, identity, policy)).resolves.toEqual(answer);
     expect(claim).toHaveBeenCalledTimes(1);
     expect(rolledBack).toHaveBeenCalledTimes(1);
+    // Only of a final record is it remembered that there is nothing to claim.
+    expect(parts.finished.has(identity.keyHash)).toBe(record.state === 'final');
+  });
+
+  it('does not wait for its connection to go back, where nobody can take its look for an attempt', async () => {
+    const { parts, rolledBack } = scripted(read({ state: 'in-flight' }));
+    rolledBack.mockReturnValueOnce(new Promise<void>(() => undefined));
+    await expect(acquire(parts, identity, policy)).resolves.toEqual({ kind: 'in-flight' });
   });
 
   it('answers that it is in flight when the wait is over, or lost against another transaction', async () => {
@@ -222,19 +237,26 @@ describe('acquire', () => {
       kind: 'in-flight',
     });
     expect(over.rolledBack).toHaveBeenCalledTimes(1);
+    expect(over.claim).toHaveBeenCalledTimes(1);
     const lost = scripted(conflict);
     await expect(acquire(lost.parts, identity, policy)).resolves.toEqual({ kind: 'in-flight' });
     expect(lost.rolledBack).toHaveBeenCalledTimes(1);
   });
 
   it('spends one wait over all its rounds', async () => {
-    const { parts, claim } = scripted(read({ state: 'released' }), read({ state: 'absent' }), locked());
+    const { parts, claim, session } = scripted(
+      read({ state: 'released' }),
+      read({ state: 'absent' }),
+      locked(),
+    );
     const left = [500, 200, 0];
     const wait = Object.defineProperty(new Deadline(500), 'remainingMs', { get: () => left.shift() });
     await expect(acquire(parts, identity, policy, wait)).resolves.toMatchObject({ kind: 'owned' });
     expect(claim.mock.calls.map(([, , options]) => (options as { waitMs: number }).waitMs)).toEqual([
       500, 200, 0,
     ]);
+    // The wait besides the time that every statement has; a rollback behind each of the first two.
+    expect(vi.mocked(session.within).mock.calls.map(([ms]) => ms)).toEqual([600, 100, 300, 100, 100]);
   });
 
   it('fails when the database does, with the connection given up', async () => {

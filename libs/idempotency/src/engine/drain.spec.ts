@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Drain, ShuttingDownError } from './drain.js';
 
 interface Gate {
@@ -84,6 +84,7 @@ describe('Drain', () => {
     claim.open('owned');
     await draining;
     expect(thrown).toBeInstanceOf(ShuttingDownError);
+    expect(thrown).toMatchObject({ name: 'ShuttingDownError', message: 'the application is shutting down' });
   });
 
   it('gives up when the time is over, and says how many are left', async () => {
@@ -91,5 +92,27 @@ describe('Drain', () => {
     for (let index = 0; index < 3; index++) void running(drain, gate());
     expect(await drain.drain(20)).toBe(3);
     expect(await drain.drain(0)).toBe(3);
+  });
+
+  it('waits until the last one has left', async () => {
+    const drain = new Drain();
+    const gates = [gate(), gate()];
+    const answers = gates.map((one) => running(drain, one));
+    const draining = drain.drain(10_000);
+    gates[0]?.open('paid');
+    await answers[0];
+    await new Promise((resolve) => setImmediate(resolve));
+    gates[1]?.open('paid');
+    expect(await draining).toBe(0);
+  });
+
+  it('has nobody to wait for, and no timer left, when nobody is there', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      expect(await new Drain().drain(10_000)).toBe(0);
+      expect(vi.getTimerCount()).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });

@@ -160,3 +160,19 @@ describe('WaiterSlots', () => {
 
 const pause = (milliseconds: number): Promise<void> =>
   new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+describe('a slot that is granted at the very moment the deadline comes', () => {
+  it('goes to the next one', async () => {
+    const slots = new WaiterSlots(1);
+    const holder = gate();
+    const held = slots.use(a, new Deadline(10_000), () => holder.promise);
+    const late = slots.use(b, new Deadline(50), () => Promise.resolve('too late'));
+    await vi.advanceTimersByTimeAsync(10);
+    setTimeout(() => holder.open(), 40);
+    // Both timers in one turn, the deadline first.
+    vi.advanceTimersByTime(40);
+    await expect(late).resolves.toBe('no-slot');
+    await held;
+    await expect(slots.use(b, new Deadline(50), () => Promise.resolve('now'))).resolves.toBe('now');
+  });
+});
