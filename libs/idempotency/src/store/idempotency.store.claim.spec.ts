@@ -80,7 +80,7 @@ function session(outcomes: ((text: string) => object | undefined)[], answers?: A
         }),
       );
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   });
   return { ...made, session: Object.assign(made.session, { batch }) as unknown as Session, batch };
