@@ -1,5 +1,5 @@
 import type { OutgoingHttpHeader } from 'node:http';
-import { isFastify, type PlatformResponse } from './platform.js';
+import { isFastify, type PlatformResponse, serializerOf } from './platform.js';
 
 /**
  * The response as it stands now, for capturing the answer of a handler whose client is being answered without it: what is sent
@@ -20,11 +20,14 @@ export function lateResponse(response: PlatformResponse): PlatformResponse {
     setHeader: { value: set },
     removeHeader: { value: (name: string) => void headers.delete(name.toLowerCase()) },
   };
+  if (isFastify(response)) {
+    own['header'] = { value: set };
+    // Its client is answered with text, by a serializer that leaves everything as it is.
+    const serializer = serializerOf(response);
+    if (serializer) own[serializer.symbol] = { value: serializer.value, writable: true };
+  }
   // Everything else, as the settings that decide how JSON is written, is the response's own.
-  return Object.create(
-    response,
-    isFastify(response) ? { ...own, header: { value: set } } : own,
-  ) as PlatformResponse;
+  return Object.create(response, own) as PlatformResponse;
 }
 
 function headersOf(response: PlatformResponse): Readonly<Record<string, OutgoingHttpHeader | undefined>> {

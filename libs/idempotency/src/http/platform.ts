@@ -83,11 +83,14 @@ const REPLY_SERIALIZER = 'fastify.reply.serializer';
 
 /** Whether the handler gave this reply a serializer of its own (`reply.serializer(fn)`). */
 export function hasOwnSerializer(reply: FastifyReply): boolean {
+  return typeof serializerOf(reply)?.value === 'function';
+}
+
+/** What a reply keeps its serializer under, and the serializer; `null`: it has none of its own. */
+export function serializerOf(reply: FastifyReply): { symbol: symbol; value: unknown } | undefined {
   // Fastify keeps it under a symbol that it does not export.
   const symbol = Object.getOwnPropertySymbols(reply).find(
     ({ description }) => description === REPLY_SERIALIZER,
   );
-  if (symbol === undefined) return false;
-  const serializer: unknown = Reflect.get(reply, symbol);
-  return typeof serializer === 'function';
+  return symbol && { symbol, value: Reflect.get(reply, symbol) as unknown };
 }
