@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Controller, Param, Post } from '@nestjs/common';
 import { InjectDataSource } from '@nestjs/typeorm';
 import { Idempotent, IdempotencyEvents, type IdempotencyEvent } from 'nestjs-pg-idempotency';
+import pg from 'pg';
 import { DataSource } from 'typeorm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startApp, type TestApp } from './support/app.js';
@@ -104,6 +105,33 @@ describe.each([{ pipeline: true }, { pipeline: false }])(
         status: 200,
         text: `{"charged":"${key}"}`,
       });
+    });
+
+    it('answers a duplicate from the record while it asks what became of the COMMIT', async () => {
+      const key = randomUUID();
+      const holder = new pg.Client({ connectionString: database.directUrl });
+      await holder.connect();
+      try {
+        const met = proxy.faultNextCommit('swallow-answer');
+        const first = charge(key);
+        await met;
+        // Whoever asks what became of it waits for the row.
+        proxy.setDown(true);
+        await holder.query('BEGIN');
+        await holder.query('SELECT FROM idempotency_keys WHERE key = $1 FOR UPDATE', [key]);
+        proxy.setDown(false);
+        const duplicate = await charge(key);
+        expect({ status: duplicate.status, text: duplicate.text }).toEqual({
+          status: 200,
+          text: `{"charged":"${key}"}`,
+        });
+        expect(resolutions()).toEqual([]);
+        await holder.query('COMMIT');
+        expect((await first).status).toBe(201);
+        expect(await charges(key)).toHaveLength(1);
+      } finally {
+        await holder.end();
+      }
     });
 
     it.each([

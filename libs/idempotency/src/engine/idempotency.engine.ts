@@ -80,7 +80,7 @@ export class IdempotencyEngine implements Engine {
         undoHandler,
       });
       const outcome = await this.#runHandler(attempt, policy, handler);
-      const result = await this.#settle(attempt, outcome, expiresAtMs);
+      const result = await this.#settle(attempt, outcome, expiresAtMs, () => share({ kind: 'none' }));
       if (result.kind === 'executed' && outcome.kind === 'final') {
         const { response } = outcome;
         this.#finished.add(identity.keyHash);
@@ -131,6 +131,7 @@ export class IdempotencyEngine implements Engine {
     attempt: TransactionAttempt,
     outcome: HandlerOutcome,
     expiresAtMs: number,
+    leaveToRecord: () => void,
   ): Promise<EngineOutcome> {
     const { session } = attempt;
     const unfinished = attempt.settle();
@@ -158,6 +159,8 @@ export class IdempotencyEngine implements Engine {
       case 'refused':
         return this.#refused(attempt, result.cause);
       case 'unknown':
+        // Duplicates need not wait until this process knows: the record may have the answer already.
+        leaveToRecord();
         return this.#resolve(attempt, result.cause);
     }
   }
