@@ -1,10 +1,11 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Caller } from './clients/caller.js';
 
-const EVERY_MS = 50;
+const EVERY_MS = 20;
 
-/** Uses the route that nothing protects, at a steady pace. */
+/** Uses the route that nothing protects, at a steady pace, whatever became of the calls before: a wait must not hide others. */
 export class PassersBy {
+  readonly #under = new Set<Promise<unknown>>();
   #isOver = false;
   #running: Promise<void> = Promise.resolve();
 
@@ -17,11 +18,13 @@ export class PassersBy {
   async stop(): Promise<void> {
     this.#isOver = true;
     await this.#running;
+    await Promise.all(this.#under);
   }
 
   async #pass(): Promise<void> {
     for (let number = 1; !this.#isOver; number++) {
-      await this.caller.passBy('passer-by', number);
+      const call = this.caller.passBy('passer-by', number).finally(() => this.#under.delete(call));
+      this.#under.add(call);
       await pause(EVERY_MS);
     }
   }

@@ -4,13 +4,19 @@ import type { Rates } from './monkey/monkey.js';
 /** What a run is to do. */
 export interface Plan {
   readonly seed: number;
-  readonly isGate: boolean;
-  /** How long things are broken. */
+  readonly form: 'calm' | 'fierce' | 'gate';
+  /** How long things are broken; in the form of CI at most, until what it has to show has happened. */
   readonly faultsMs: number;
+  /** Traffic that nothing is compared with: processes that are young are slow. */
+  readonly warmUpMs: number;
   /** Traffic alone, before the first fault: what the rest is compared with. */
   readonly baselineMs: number;
   readonly clients: number;
+  /** Requests that each client sends in a second at most. */
   readonly pace: number;
+  /** How often a client asks again at most when it has its answer. */
+  readonly duplicates: number;
+  readonly tellEveryMs: number;
   readonly rates: Rates;
   /** What must have been done when the run is over; a run that did less has shown less, and fails. */
   readonly least: Least;
@@ -19,18 +25,22 @@ export interface Plan {
 }
 
 export interface Least {
+  /** With a request at a failpoint, or from outside. */
   readonly kills: number;
+  readonly killsAtEach: number;
   readonly zombies: number;
   readonly lostCommits: number;
   readonly crashes: number;
   readonly terminated: number;
+  /** Of protected routes, each of which the checker has looked at. */
   readonly requests: number;
 }
 
-export const USAGE = `npm run chaos -- [--minutes N | --gate] [--seed S] [--folder FOLDER]
+export const USAGE = `npm run chaos -- [--minutes N [--fierce] | --gate] [--seed S] [--folder FOLDER]
 
   --minutes N  how long things are broken (default 2)
   --seed S     the decisions of clients and faults (default: from the clock; it is printed)
+  --fierce     faults as often as in the form of CI
   --gate       the form of CI: more faults in less time, with the least of each that must have happened
   --folder     where the history and the report go (default reports/chaos)`;
 
@@ -45,7 +55,15 @@ const CALM: Rates = {
   cache: 3,
 };
 
-const NOTHING: Least = { kills: 0, zombies: 0, lostCommits: 0, crashes: 0, terminated: 0, requests: 1 };
+const NOTHING: Least = {
+  kills: 0,
+  killsAtEach: 0,
+  zombies: 0,
+  lostCommits: 0,
+  crashes: 0,
+  terminated: 0,
+  requests: 1,
+};
 
 /** @throws on an argument that it does not know. */
 export function planOf(argv: readonly string[]): Plan {
@@ -54,6 +72,7 @@ export function planOf(argv: readonly string[]): Plan {
     options: {
       minutes: { type: 'string' },
       seed: { type: 'string', default: String(Date.now() % 1_000_000_007) },
+      fierce: { type: 'boolean', default: false },
       gate: { type: 'boolean', default: false },
       folder: { type: 'string', default: 'reports/chaos' },
     },
@@ -65,27 +84,45 @@ export function planOf(argv: readonly string[]): Plan {
   const { folder } = values;
   if (values.gate && values.minutes !== undefined)
     throw new Error('--gate has its own time: leave --minutes out');
+  const faultsMs = minutes * 60_000;
   if (values.gate) return { seed, folder, ...GATE };
+  if (values.fierce) return { seed, folder, ...GATE, form: 'fierce', faultsMs, least: NOTHING };
   return {
     seed,
     folder,
-    isGate: false,
-    faultsMs: minutes * 60_000,
-    baselineMs: 10_000,
+    form: 'calm',
+    faultsMs,
+    warmUpMs: 5_000,
+    baselineMs: minutes < 10 ? 10_000 : 60_000,
     clients: 12,
     pace: 20,
+    duplicates: 4,
+    tellEveryMs: minutes < 10 ? 5_000 : 60_000,
     rates: CALM,
     least: NOTHING,
   };
 }
 
-/** All that must have happened in CI, within four minutes. */
+/** All that must have happened in CI. */
 const GATE: Omit<Plan, 'seed' | 'folder'> = {
-  isGate: true,
-  faultsMs: 170_000,
+  form: 'gate',
+  // At the latest: it ends as soon as all of it has happened, which is within four minutes on two cores.
+  faultsMs: 300_000,
+  warmUpMs: 5_000,
   baselineMs: 5_000,
-  clients: 24,
-  pace: 40,
-  rates: { kill: 130, freeze: 24, 'lost COMMIT': 100, terminate: 100, crash: 2, network: 10, cache: 6 },
-  least: { kills: 300, zombies: 50, lostCommits: 200, crashes: 5, terminated: 1_000, requests: 50_000 },
+  // Many of them wait for a process that is frozen at any time.
+  clients: 60,
+  pace: 3.5,
+  duplicates: 8,
+  tellEveryMs: 15_000,
+  rates: { kill: 180, freeze: 22, 'lost COMMIT': 120, terminate: 140, crash: 2, network: 10, cache: 6 },
+  least: {
+    kills: 300,
+    killsAtEach: 10,
+    zombies: 50,
+    lostCommits: 200,
+    crashes: 5,
+    terminated: 1_000,
+    requests: 50_000,
+  },
 };

@@ -7,11 +7,13 @@ import { Caller } from './clients/caller.js';
 import { HistoryLog } from './clients/history-log.js';
 import { sweep } from './clients/sweep.js';
 import { Traffic } from './clients/traffic.js';
+import { Lending } from './monkey/lending.js';
 import { Monkey } from './monkey/monkey.js';
 import { Tally } from './monkey/tally.js';
 import { PassersBy } from './passers-by.js';
 import type { Plan } from './plan.js';
 import { randomOf } from './random.js';
+import { shortfalls } from './report/shortfalls.js';
 import { Sampler } from './sampler.js';
 import { openWorld, type World } from './world/world.js';
 
@@ -20,10 +22,10 @@ export interface Run {
   readonly historyFile: string;
   readonly tally: Tally;
   readonly seconds: number;
-  readonly requests: number;
 }
 
 const SAMPLE_EVERY_MS = 2_000;
+const LOOK_EVERY_MS = 250;
 /** For what was under way when the last fault ended. */
 const CALM_MS = 2_000;
 
@@ -39,28 +41,37 @@ export async function run(plan: Plan, say: (line: string) => void): Promise<Run>
   );
   try {
     const caller = new Caller(`http://127.0.0.1:${world.clientWay.port}`, log, plan.clients * 4);
-    const traffic = new Traffic(caller, { clients: plan.clients, pace: plan.pace, random: random.fork() });
+    const traffic = new Traffic(caller, {
+      clients: plan.clients,
+      pace: plan.pace,
+      duplicates: plan.duplicates,
+      random: random.fork(),
+    });
     const passersBy = new PassersBy(caller);
     const sampler = new Sampler(world, log, SAMPLE_EVERY_MS);
-    const workshop = { world, traffic, caller, log, tally, taken: new Set<number>() };
+    const workshop = { world, traffic, caller, log, tally, lending: new Lending(world.instances) };
     const monkey = new Monkey(workshop, random.fork(), plan.rates);
-    const progress = setInterval(() => say(progressOf(log, tally, traffic)), 5_000);
+    const progress = setInterval(() => say(progressOf(log, tally, traffic)), plan.tellEveryMs);
     try {
       traffic.start();
+      await pause(plan.warmUpMs);
       passersBy.start();
       sampler.start();
       await pause(plan.baselineMs);
       say('the first fault');
       sampler.phase = 'faults';
       monkey.start();
-      await pause(plan.faultsMs);
+      const isShown = (): boolean => plan.form === 'gate' && shortfalls(plan.least, tally).length === 0;
+      for (const endMs = log.nowMs + plan.faultsMs; log.nowMs < endMs && !isShown();)
+        await pause(LOOK_EVERY_MS);
       await monkey.stop();
       await mend(world);
       say('the last fault is over');
       await pause(CALM_MS);
       await Promise.all([traffic.stop(), passersBy.stop()]);
       say(`${traffic.wishes.length} keys are asked for once more`);
-      await sweep(caller, traffic.wishes, () => undefined);
+      do await sweep(caller, traffic.wishes);
+      while (log.requests < plan.least.requests);
       sampler.phase = 'end';
       await sampler.stop();
       await sampler.sample();
@@ -69,8 +80,7 @@ export async function run(plan: Plan, say: (line: string) => void): Promise<Run>
     }
     await tellWhatStands(world.database, log);
     caller.close();
-    const requests = log.calls;
-    return { historyFile: log.file, tally, requests, seconds: (performance.now() - began) / 1_000 };
+    return { historyFile: log.file, tally, seconds: (performance.now() - began) / 1_000 };
   } finally {
     await world.close();
     await log.close();
@@ -99,7 +109,7 @@ async function mend({
 function progressOf(log: HistoryLog, tally: Tally, traffic: Traffic): string {
   const seconds = Math.round(log.nowMs / 1_000);
   return (
-    `${seconds} s: ${log.calls} requests, ${traffic.wishes.length} keys, ${tally.sum('kill')} kills, ` +
+    `${seconds} s: ${log.requests} requests, ${traffic.wishes.length} keys, ${tally.sum('kill')} kills, ` +
     `${tally.sum('zombie')} zombies, ${tally.sum('lost COMMIT')} lost COMMIT answers, ` +
     `${tally.sum('terminated backend')} backends, ${tally.sum('database crash')} crashes`
   );

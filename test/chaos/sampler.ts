@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { HistoryLog } from './clients/history-log.js';
 import type { Sample } from './history/event.js';
-import { SPARED } from './monkey/hand.js';
+import { SPARED } from './monkey/lending.js';
 import type { World } from './world/world.js';
 
 const HELD = `

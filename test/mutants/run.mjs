@@ -1,33 +1,21 @@
 // `npm run mutants`: re-creates known bugs in a copy of the tree, one at a time, and demands that the named test fails.
 // A mutant that survives, or whose text is not found any more, fails the run. `-- NAME …` runs those that contain NAME.
 import { spawnSync } from 'node:child_process';
-import {
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { copyTree, plant, ROOT } from './copy.mjs';
 import { MUTANTS } from './mutants.mjs';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const wanted = process.argv.slice(2);
-const copy = mkdtempSync(join(tmpdir(), 'idempotency-mutants-'));
+const { folder: copy, remove } = copyTree();
 
 try {
   process.exitCode = run() ? 0 : 1;
 } finally {
-  rmSync(copy, { recursive: true, force: true });
+  remove();
 }
 
 function run() {
-  makeCopy();
   const chosen = MUTANTS.filter(
     ({ name }) => wanted.length === 0 || wanted.some((part) => name.includes(part)),
   );
@@ -46,20 +34,16 @@ function run() {
 }
 
 /** The test must pass on the unchanged tree once, and fail on the mutant. */
-function tryMutant({ file, find, replace, spec, test }) {
-  const path = join(copy, 'libs/idempotency/src', file);
-  const original = readFileSync(path, 'utf8');
-  if (!original.includes(find)) return 'not found';
+function tryMutant(mutant) {
+  const { spec, test } = mutant;
   if (runTest(spec, test) !== 'passed') return 'test does not pass unchanged';
-  writeFileSync(
-    path,
-    original.replace(find, () => replace),
-  );
+  const takeOut = plant(copy, mutant);
+  if (!takeOut) return 'not found';
   try {
     const result = runTest(spec, test);
     return result === 'failed' ? 'killed' : result === 'passed' ? 'survived' : result;
   } finally {
-    writeFileSync(path, original);
+    takeOut();
   }
 }
 
@@ -80,7 +64,7 @@ function runTest(spec, test) {
     '--bail=1',
     `--outputFile=${report}`,
   ];
-  spawnSync(process.execPath, [join(root, 'node_modules/vitest/vitest.mjs'), ...args], {
+  spawnSync(process.execPath, [join(ROOT, 'node_modules/vitest/vitest.mjs'), ...args], {
     cwd: copy,
     stdio: 'ignore',
     timeout: 240_000,
@@ -93,29 +77,4 @@ function runTest(spec, test) {
   } catch {
     return 'no report';
   }
-}
-
-/** Sources copied, dependencies linked; the package itself resolves to the copy. */
-function makeCopy() {
-  for (const entry of [
-    'apps',
-    'bench',
-    'deploy',
-    'libs',
-    'test',
-    'package.json',
-    'tsconfig.json',
-    'vitest.config.ts',
-  ]) {
-    cpSync(join(root, entry), join(copy, entry), {
-      recursive: true,
-      filter: (path) => !/[/\\](?:dist|node_modules|\.data)(?:[/\\]|$)/.test(path.slice(root.length)),
-    });
-  }
-  mkdirSync(join(copy, 'node_modules'));
-  for (const entry of readdirSync(join(root, 'node_modules'))) {
-    if (entry === 'nestjs-pg-idempotency' || entry.startsWith('.')) continue;
-    symlinkSync(join(root, 'node_modules', entry), join(copy, 'node_modules', entry));
-  }
-  symlinkSync('../libs/idempotency', join(copy, 'node_modules/nestjs-pg-idempotency'));
 }

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import { Body, ConflictException, Controller, Get, HttpCode, Param, Post } from '@nestjs/common';
 import { type Attempt, CurrentAttempt, Idempotent } from 'nestjs-pg-idempotency';
 import { Ledger, type LedgerAnswer } from './ledger.js';
@@ -8,10 +9,13 @@ export interface Order {
   readonly payload: string;
   /**
    * `refuse`: the handler writes and then decides on an error, which is final and takes the row back. `stumble`: its first attempt
-   * writes and then fails, so that a retry runs again.
+   * writes and then fails, so that a retry runs again. `linger`: in lease mode its step takes longer than a heartbeat.
    */
-  readonly behaviour: 'succeed' | 'refuse' | 'stumble';
+  readonly behaviour: 'succeed' | 'refuse' | 'stumble' | 'linger';
 }
+
+/** A heartbeat is due after a third of the lease, which is a second. */
+const LINGER_MS = 450;
 
 const scope = (request: { params: Record<string, string> }): string => request.params['owner'] ?? '';
 
@@ -57,7 +61,8 @@ export class LedgerController {
     order: Order,
     attempt: Attempt,
   ): Promise<LedgerAnswer> {
-    await attempt.step('charge', () => {
+    await attempt.step('charge', async () => {
+      if (order.behaviour === 'linger') await pause(LINGER_MS);
       const { key, scope: owner, number } = attempt;
       const downstreamKey = attempt.downstreamKey('charge');
       const operation = operationOf(route);

@@ -2,8 +2,13 @@ import type { Failpoint } from 'nestjs-pg-idempotency/testing';
 
 /** What the driver tells an instance. */
 export type Command =
-  /** The next request that comes to `failAt` kills or freezes the process there. */
-  | { readonly kind: 'sabotage'; readonly failAt: Failpoint; readonly action: SabotageAction }
+  /** The request with the key kills or freezes the process when it comes to `failAt`. Answered with `armed`. */
+  | {
+      readonly kind: 'sabotage';
+      readonly key: string;
+      readonly failAt: Failpoint;
+      readonly action: SabotageAction;
+    }
   | { readonly kind: 'disarm' }
   /** Asks for {@link Stats}. */
   | { readonly kind: 'stats' };
@@ -12,7 +17,8 @@ export type Command =
 export type SabotageAction = 'kill' | 'freeze';
 
 /** What an instance tells the driver. */
-export type Report = { readonly kind: 'listening' } | Stats;
+export type Report =
+  { readonly kind: 'listening' } | { readonly kind: 'armed'; readonly key: string } | Stats;
 
 /** What the process holds. */
 export interface Stats {

@@ -1,15 +1,20 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { CanActivate, ExecutionContext } from '@nestjs/common';
 import { armFailpoints } from 'nestjs-pg-idempotency/testing';
 import type { Command } from './messages.js';
 
 const SIGNALS = { kill: 'SIGKILL', freeze: 'SIGSTOP' } as const;
 
+/** The key of the request that is served. */
+const serving = new AsyncLocalStorage<string>();
+
 let disarm: (() => void) | undefined;
 
 /** The signal comes from the process to itself, so that not one instruction behind the point is carried out before it. */
-export function sabotage({ failAt, action }: Extract<Command, { kind: 'sabotage' }>): void {
+export function sabotage({ key, failAt, action }: Extract<Command, { kind: 'sabotage' }>): void {
   calmDown();
   disarm = armFailpoints((point) => {
-    if (point !== failAt) return;
+    if (point !== failAt || serving.getStore() !== key) return;
     calmDown();
     process.kill(process.pid, SIGNALS[action]);
   });
@@ -19,3 +24,12 @@ export function calmDown(): void {
   disarm?.();
   disarm = undefined;
 }
+
+/** Lets everybody pass, and remembers what is served: guards come before the library. */
+export const witness: CanActivate = {
+  canActivate: (context: ExecutionContext) => {
+    const { headers } = context.switchToHttp().getRequest<{ headers: Record<string, string | undefined> }>();
+    serving.enterWith(headers['idempotency-key'] ?? '');
+    return true;
+  },
+};

@@ -1,5 +1,6 @@
 import http from 'node:http';
-import type { RouteMode } from '../history/event.js';
+import type { Invoke } from '../history/event.js';
+import type { Instance } from '../world/instance.js';
 import type { HistoryLog } from './history-log.js';
 import { outcomeOf, type Outcome } from './outcome.js';
 import type { Wish } from './subject.js';
@@ -10,8 +11,8 @@ const PATIENCE_MS = 6_000;
 export interface CallOptions {
   /** Another payload than that of the wish. */
   readonly payload?: string;
-  /** Past the balancer, to one instance. */
-  readonly url?: string;
+  /** Past the balancer, to this one. */
+  readonly instance?: Pick<Instance, 'index' | 'url'>;
   readonly isSweep?: boolean;
 }
 
@@ -29,11 +30,13 @@ export class Caller {
 
   async call(
     wish: Wish,
-    { payload = wish.payload, url = this.url, isSweep = false }: CallOptions = {},
+    { payload = wish.payload, instance, isSweep = false }: CallOptions = {},
   ): Promise<Outcome> {
     const { scope, operation, key, mode, path, behaviour } = wish;
     const body = JSON.stringify({ payload, behaviour });
-    return this.#tell({ scope, operation, key, mode, payload, isSweep }, () =>
+    const url = instance?.url ?? this.url;
+    const directTo = instance === undefined ? {} : { directTo: String(instance.index) };
+    return this.#tell({ scope, operation, key, mode, payload, isSweep, ...directTo }, () =>
       this.#send(url + path, 'POST', { 'content-type': 'application/json', 'idempotency-key': key }, body),
     );
   }
@@ -56,10 +59,7 @@ export class Caller {
     this.#agent.destroy();
   }
 
-  async #tell(
-    of: { scope: string; operation: string; key: string; mode: RouteMode; payload: string; isSweep: boolean },
-    send: () => Promise<Outcome>,
-  ): Promise<Outcome> {
+  async #tell(of: Omit<Invoke, 'kind' | 'call' | 'atMs'>, send: () => Promise<Outcome>): Promise<Outcome> {
     const call = this.log.nextCall();
     this.log.tell({ kind: 'invoke', call, atMs: this.log.nowMs, ...of });
     const outcome = await send();

@@ -7,6 +7,7 @@ export class HistoryLog {
   readonly #began = performance.now();
   readonly #stream: WriteStream;
   #calls = 0;
+  #requests = 0;
 
   constructor(readonly file: string) {
     this.#stream = createWriteStream(file);
@@ -21,12 +22,19 @@ export class HistoryLog {
     return ++this.#calls;
   }
 
-  get calls(): number {
-    return this.#calls;
+  /** Calls of protected routes so far. */
+  get requests(): number {
+    return this.#requests;
   }
 
   tell(event: HistoryEvent): void {
+    if (event.kind === 'invoke' && event.mode !== 'bystander') this.#requests++;
     this.#stream.write(`${JSON.stringify(event)}\n`);
+  }
+
+  /** Resolves when what was told so far is out of memory, or nearly so. */
+  async written(): Promise<void> {
+    if (this.#stream.writableNeedDrain) await once(this.#stream, 'drain');
   }
 
   async close(): Promise<void> {

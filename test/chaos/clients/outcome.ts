@@ -6,11 +6,12 @@ import type { Ok, Refused, Unknown } from '../history/event.js';
 export type Outcome =
   Omit<Ok, 'call' | 'atMs'> | Omit<Refused, 'call' | 'atMs'> | Omit<Unknown, 'call' | 'atMs'>;
 
-/** The library answers these where nobody can tell what became of the effect, or where an attempt had begun. */
-const SAYS_NOTHING: readonly string[] = ['IDEMPOTENCY_OUTCOME_UNKNOWN', 'IDEMPOTENCY_ATTEMPT_LOST'];
+/** The library answers this where an attempt had begun. */
+const SAYS_NOTHING = 'IDEMPOTENCY_ATTEMPT_LOST';
+
 export function outcomeOf(status: number, headers: http.IncomingHttpHeaders, text: string): Outcome {
   const code = codeOf(headers, text);
-  if (code !== undefined && !SAYS_NOTHING.includes(code)) {
+  if (code !== undefined && code !== SAYS_NOTHING) {
     return { kind: 'refused', status, code, body: text };
   }
   // 500 and above are no outcome of these handlers; nginx answers 502 and 504 by itself.

@@ -1,3 +1,4 @@
+import type { Order } from '../app/ledger.controller.js';
 import type { RouteMode, Subject } from '../history/event.js';
 
 /** One thing that a client wants done once, and how to ask for it. */
@@ -5,7 +6,7 @@ export interface Wish extends Subject {
   readonly mode: RouteMode;
   readonly path: string;
   readonly payload: string;
-  readonly behaviour: 'succeed' | 'refuse' | 'stumble';
+  readonly behaviour: Order['behaviour'];
 }
 
 export const ROUTES = {

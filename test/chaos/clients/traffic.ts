@@ -8,6 +8,8 @@ export interface TrafficOptions {
   readonly clients: number;
   /** Requests that each client sends in a second at most. */
   readonly pace: number;
+  /** How often a client asks again at most when it has its answer. */
+  readonly duplicates: number;
   readonly random: Random;
 }
 
@@ -15,7 +17,11 @@ export interface TrafficOptions {
 const PATIENCE = 10;
 const USERS = 40;
 const ROUTES: Readonly<Record<Route, number>> = { transaction: 82, 'lease-retry': 13, 'lease-fail': 5 };
-const BEHAVIOURS: Readonly<Record<Wish['behaviour'], number>> = { succeed: 88, refuse: 7, stumble: 5 };
+const BEHAVIOURS: Readonly<Record<Exclude<Wish['behaviour'], 'linger'>, number>> = {
+  succeed: 88,
+  refuse: 7,
+  stumble: 5,
+};
 
 /** Clients as they are: impatient, doubled, forgetful, and now and then wrong. */
 export class Traffic {
@@ -37,12 +43,18 @@ export class Traffic {
   }
 
   /** A wish that nobody has had yet. */
-  newWish(random: Random, route: Route = random.weighted(ROUTES)): Wish {
+  newWish(
+    random: Random,
+    {
+      route = random.weighted(ROUTES),
+      behaviour = route === 'transaction' ? random.weighted(BEHAVIOURS) : 'succeed',
+    }: { readonly route?: Route; readonly behaviour?: Wish['behaviour'] | undefined } = {},
+  ): Wish {
     const number = ++this.#keys;
     const wish = wishOf(route, `user-${random.int(1, USERS)}`, {
       key: `key-${number}`,
       payload: `payload-${number}`,
-      behaviour: route === 'transaction' ? random.weighted(BEHAVIOURS) : 'succeed',
+      behaviour,
     });
     this.wishes.push(wish);
     return wish;
@@ -69,7 +81,7 @@ export class Traffic {
       await pause(random.int(20, 60) * 2 ** Math.min(tries, 4));
       outcomes = await this.#ask(async () => [await this.caller.call(wish)]);
     }
-    const duplicates = random.int(1, 4);
+    const duplicates = random.int(1, this.options.duplicates);
     for (let count = 0; count < duplicates && !this.#isOver; count++) {
       if (random.chance(0.05))
         await this.#ask(() => this.caller.call(wish, { payload: `not ${wish.payload}` }));

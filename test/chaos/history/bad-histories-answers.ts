@@ -198,6 +198,28 @@ export const BAD_ANSWERS: readonly BadHistory[] = [
     history: history().first(1).send(2).inUse(2).swept(9).effect().record(),
   },
   {
+    finds: 'a request that is told to wait longer after its outcome than a hint stands',
+    promise: 'P10',
+    message: 'call 3 got 409 IDEMPOTENCY_KEY_IN_USE, sent after the outcome had been answered',
+    history: history().first(1).send(2).inUse(2).at(1_000).send(3).inUse(3).swept(9).effect().record(),
+    options: { inUseMs: 100 },
+  },
+  {
+    finds: 'a request that is told to wait long after the last fault',
+    promise: 'P10',
+    message: 'call 2 got 409 IDEMPOTENCY_KEY_IN_USE, sent after the outcome had been answered',
+    history: history()
+      .first(1)
+      .fault('crash', 30, 1_000)
+      .at(6_100)
+      .send(2)
+      .inUse(2)
+      .swept(9)
+      .effect()
+      .record(),
+    options: { inUseFaults: ['crash'] },
+  },
+  {
     finds: 'a request that is taken for another one after its outcome had been answered',
     promise: 'P10',
     message: 'calls 2 and 3 got 422 IDEMPOTENCY_KEY_REUSED, sent after the outcome had been answered',

@@ -4,7 +4,7 @@ import type { Fault, HistoryEvent, Invoke, Ok, Refused, Subject, Unknown } from 
 import { Evidence } from './evidence.js';
 import type { Judge, RunFacts } from './judge.js';
 import { OpenCalls } from './open-calls.js';
-import { type CheckOptions, DEFAULT_CHECK_OPTIONS } from './options.js';
+import { type CheckOptions, DEFAULT_CHECK_OPTIONS, isNamed } from './options.js';
 import { oneEffect } from './p1-one-effect.js';
 import { recordDecides } from './p10-record-decides.js';
 import { atomic } from './p2-atomic.js';
@@ -17,6 +17,7 @@ import { Bystanders } from './p8-bystanders.js';
 import { Samples } from './p9-bounded.js';
 import { nameOf } from './subject-name.js';
 import { BrokenHistoryError, type HistoryVerdict, Verdicts } from './verdict.js';
+import { Windows } from './windows.js';
 
 /** Those that are asked of one key at a time, when the history is at its end. */
 const JUDGES: readonly Judge[] = [oneEffect, atomic, sameAnswer, neverWedged, onePayload, recordDecides];
@@ -95,6 +96,7 @@ class Checker {
     const facts: RunFacts = {
       faultsOverMs: this.#faults.reduce((last, { untilMs }) => Math.max(last, untilMs), 0),
       leftToPerson: this.#downstream.leftToPerson,
+      inUse: this.#inUse(),
     };
     let subjects = 0;
     for (const evidence of this.#subjects.values()) {
@@ -105,23 +107,19 @@ class Checker {
       this.#downstream.judgeUnasked(evidence);
     }
     this.#downstream.judge(this.#faults, this.options);
-    this.#bystanders.judge(this.#faults, this.options, this.#verdicts);
+    const bystanderP99Ms = this.#bystanders.judge(this.#faults, this.options, this.#verdicts);
     this.#samples.judge(this.options, this.#verdicts);
     const bystanders = this.#bystanders.count;
     const samples = this.#samples.count;
-    return this.#verdicts.close({
-      ...this.#seen,
-      subjects,
-      bystanders,
-      samples,
-      faults: this.#faults.length,
-    });
+    const checked = { ...this.#seen, subjects, bystanders, samples, faults: this.#faults.length };
+    return this.#verdicts.close(checked, bystanderP99Ms);
   }
 
-  #invoked({ call, atMs, mode, payload, isSweep, ...subject }: Invoke): void {
+  #invoked({ call, atMs, mode, payload, isSweep, scope, operation, key }: Invoke): void {
+    const subject = { scope, operation, key };
     const evidence = this.#evidenceOf(subject);
     if (evidence.mode !== undefined && evidence.mode !== mode) {
-      const name = `key "${subject.key}" of "${subject.scope}"`;
+      const name = `key "${key}" of "${scope}"`;
       throw new BrokenHistoryError(
         `${name} is in mode ${evidence.mode}, and in mode ${mode} in call ${call}`,
       );
@@ -131,7 +129,7 @@ class Checker {
       call,
       atMs,
       evidence,
-      scope: subject.scope,
+      scope,
       payload: evidence.asked(payload),
       isSweep,
       isAfterOutcome: evidence.outcome !== undefined,
@@ -172,6 +170,15 @@ class Checker {
       );
     }
     this.#atMs = atMs;
+  }
+
+  #inUse(): Windows {
+    const { inUseFaults, inUseSettleMs } = this.options;
+    return new Windows(
+      this.#faults
+        .filter((fault) => isNamed(inUseFaults, fault))
+        .map(({ atMs, untilMs }) => ({ from: atMs, to: untilMs + inUseSettleMs })),
+    );
   }
 
   #ask({ promise, judge }: Judge, evidence: Evidence, facts: RunFacts): void {

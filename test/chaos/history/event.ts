@@ -26,6 +26,8 @@ export interface Invoke extends Subject {
   readonly payload: string;
   /** Sent after the last fault has ended, to learn what became of the key. */
   readonly isSweep: boolean;
+  /** Past the balancer, to this instance, which may be about to die. */
+  readonly directTo?: string;
 }
 
 /** A final outcome was answered: a success, or an error that the handler decided on. */

@@ -16,10 +16,19 @@ const shared = <T extends string>(all: readonly T[], text: T): T => all.find((on
 
 const NO_ANSWERS: readonly Answers[] = [];
 const NO_ROWS: readonly EffectRow[] = [];
+const NEVER_IN_USE: readonly InUse[] = [];
 
 export interface EffectRow {
   readonly payload: string;
   readonly attempt: number;
+}
+
+export interface InUse {
+  readonly call: number;
+  readonly sentMs: number;
+  /** After the outcome had come to a client. */
+  readonly lateByMs: number;
+  readonly shown: string;
 }
 
 export interface RecordRow {
@@ -56,12 +65,15 @@ export class Evidence {
   answers: readonly Answers[] = NO_ANSWERS;
   /** What was asked for by the first call that got a final answer. What is sent after that has to get the same. */
   outcome: string | undefined = undefined;
+  #outcomeAtMs = 0;
   /** First executions in calls that were sent when the outcome had been answered. */
   ranAgain: Shown | undefined = undefined;
   /** Calls with another payload that were sent after the outcome, and did not get 422. */
   notTaken: Shown | undefined = undefined;
   /** Calls with the payload of the outcome that were sent after it, and were turned away. */
   turnedAway: Shown | undefined = undefined;
+  /** Those of them that were told that the key is in use, with when they were sent. */
+  inUse: readonly InUse[] = NEVER_IN_USE;
   sweep: Sweep | undefined = undefined;
 
   effectCount = 0;
@@ -101,16 +113,21 @@ export class Evidence {
     if (isAfterOutcome && !ok.replayed && payload === this.outcome) {
       (this.ranAgain ??= new Shown(shown())).add(call);
     }
-    this.outcome ??= payload;
+    if (this.outcome !== undefined) return;
+    this.outcome = payload;
+    this.#outcomeAtMs = ok.atMs;
   }
 
   /** @param refused what the library said; `undefined` when nothing is known. */
-  failed({ call, payload, isAfterOutcome }: OpenCall, shown: Show, refused?: Refused): void {
+  failed({ call, atMs, payload, isAfterOutcome }: OpenCall, shown: Show, refused?: Refused): void {
     if (!refused || !isMalformed(refused)) this.isAccepted = true;
     if (!refused || !isAfterOutcome || isMalformed(refused)) return;
     const { status, code } = refused;
     if (payload === this.outcome) {
-      if (!MAY_MEET_AN_OUTCOME.has(code)) (this.turnedAway ??= new Shown(shown())).add(call);
+      if (status === 409 && code === 'IDEMPOTENCY_KEY_IN_USE') {
+        const lateByMs = atMs - this.#outcomeAtMs;
+        this.inUse = withOne(this.inUse, { call, sentMs: atMs, lateByMs, shown: shown() });
+      } else if (!MAY_MEET_AN_OUTCOME.has(code)) (this.turnedAway ??= new Shown(shown())).add(call);
     } else if (!(status === 422 && code === 'IDEMPOTENCY_KEY_REUSED') && !NOTHING_LOOKED_UP.has(code)) {
       (this.notTaken ??= new Shown(shown())).add(call);
     }

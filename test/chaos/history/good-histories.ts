@@ -250,6 +250,28 @@ export const GOOD_HISTORIES: readonly GoodHistory[] = [
     options: { holdUpFaults: ['freeze'] },
   },
   {
+    accepts: '409 by a hint that stands for a while after the outcome',
+    history: history().first(1).send(2).inUse(2).swept(9).effect().record(),
+    options: { inUseMs: 100 },
+  },
+  {
+    accepts: '409 by a process that learns late what became of its COMMIT',
+    history: history()
+      .send(1)
+      .lost(1)
+      .fault('crash', 30, 1_000)
+      .at(1_000)
+      .send(2)
+      .replay(2)
+      .at(5_900)
+      .send(3)
+      .inUse(3)
+      .swept(9)
+      .effect()
+      .record(),
+    options: { inUseFaults: ['crash'] },
+  },
+  {
     accepts: 'handlers of lease mode that write nothing',
     history: lease().send(1).providerCall(1).ok(1).swept(9).record(),
     options: { leaseHandlersWrite: false },

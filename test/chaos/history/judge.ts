@@ -1,6 +1,7 @@
 import type { Evidence } from './evidence.js';
 import type { CheckOptions } from './options.js';
 import type { PromiseName } from './verdict.js';
+import type { Windows } from './windows.js';
 
 /** A violation of the judge's promise by the key that it was asked about. */
 export interface Finding {
@@ -14,6 +15,8 @@ export interface RunFacts {
   readonly faultsOverMs: number;
   /** Operations whose routes leave what an attempt may have done to a person. */
   readonly leftToPerson: ReadonlySet<string>;
+  /** When a key that has its outcome may still be said to be in use: see `inUseFaults`. */
+  readonly inUse: Windows;
 }
 
 /** Holds one key against one promise. */

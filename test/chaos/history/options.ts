@@ -26,6 +26,21 @@ export interface CheckOptions {
   /** P7: how long after such a fault a call may still be late, in milliseconds. Default 5,000. */
   readonly holdUpSettleMs: number;
 
+  /**
+   * P10: for how long after its outcome was answered a key may still be answered 409 `IDEMPOTENCY_KEY_IN_USE`, in milliseconds: the library's
+   * `replayCache.inFlightTtl`, for which a hint stands that could not be taken back. Default 0.
+   */
+  readonly inUseMs: number;
+
+  /**
+   * P10: names of faults during which that may be later still: by a process that has not learned yet what became of its COMMIT, or that
+   * its attempt is lost. Default: none.
+   */
+  readonly inUseFaults: readonly string[];
+
+  /** P10: how long after such a fault a key may still be in use, in milliseconds. Default 5,000. */
+  readonly inUseSettleMs: number;
+
   /** P8: by how much the p99 of bystanders may grow during faults. Default 2. */
   readonly bystanderFactor: number;
 
@@ -68,6 +83,9 @@ export const DEFAULT_CHECK_OPTIONS: CheckOptions = {
   leaseHandlersWrite: true,
   holdUpFaults: [],
   holdUpSettleMs: 5_000,
+  inUseMs: 0,
+  inUseFaults: [],
+  inUseSettleMs: 5_000,
   bystanderFactor: 2,
   bystanderFloorMs: 50,
   bystanderSuccess: 0.999,

@@ -2,7 +2,7 @@ import type { Fault } from './event.js';
 import { Latencies } from './latencies.js';
 import { isNamed, type CheckOptions } from './options.js';
 import { Shown } from './sightings.js';
-import type { Verdicts } from './verdict.js';
+import type { HistoryVerdict, Verdicts } from './verdict.js';
 import { Windows } from './windows.js';
 
 const FAILED = -1;
@@ -42,7 +42,11 @@ export class Bystanders {
     return this.#count;
   }
 
-  judge(faults: readonly Fault[], options: CheckOptions, verdicts: Verdicts): void {
+  judge(
+    faults: readonly Fault[],
+    options: CheckOptions,
+    verdicts: Verdicts,
+  ): HistoryVerdict['bystanderP99Ms'] {
     const before = new Latencies();
     const during = new Latencies();
     let failed: Shown | undefined;
@@ -58,6 +62,7 @@ export class Bystanders {
     }
     judgeLatency(before, during, options, verdicts);
     if (failed) judgeFailures(failed, during.count + failed.count, options, verdicts);
+    return { before: before.p99(), during: during.p99() };
   }
 
   *#inPhases(

@@ -60,6 +60,8 @@ export interface HistoryVerdict {
   readonly total: number;
   readonly promises: Readonly<Record<PromiseName, PromiseVerdict>>;
   readonly checked: Checked;
+  /** What P8 compares, in milliseconds: before the first fault, and during faults that do not strike the bystander itself. 0: no calls. */
+  readonly bystanderP99Ms: { readonly before: number; readonly during: number };
 }
 
 /** Counts all violations and lists the first ones of every promise, so that none crowds out another. */
@@ -82,11 +84,12 @@ export class Verdicts {
     if (counts.violations <= this.maxListed) this.#violations.push(violation);
   }
 
-  close(checked: Checked): HistoryVerdict {
+  close(checked: Checked, bystanderP99Ms: HistoryVerdict['bystanderP99Ms']): HistoryVerdict {
     const promises = Object.fromEntries(this.#counts) as Record<PromiseName, PromiseVerdict>;
     const total = Object.values(promises).reduce((sum, { violations }) => sum + violations, 0);
     const order = (violation: Violation): number => PROMISE_NAMES.indexOf(violation.promise);
-    return { violations: this.#violations.toSorted((a, b) => order(a) - order(b)), total, promises, checked };
+    const violations = this.#violations.toSorted((a, b) => order(a) - order(b));
+    return { violations, total, promises, checked, bystanderP99Ms };
   }
 
   #countsOf(promise: PromiseName): { checked: number; violations: number } {

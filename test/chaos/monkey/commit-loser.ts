@@ -1,15 +1,16 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Random } from '../random.js';
+import { SPARED } from './lending.js';
 import { during, type Hand, type Workshop } from './hand.js';
 
-const MET_WITHIN_MS = 2_000;
+const MET_WITHIN_MS = 1_000;
 
 /** COMMIT is carried out, and nobody hears of it. */
 export class CommitLoser implements Hand {
   readonly name = 'lost COMMIT';
 
   async strike({ world, log, tally }: Workshop, random: Random): Promise<void> {
-    const index = random.int(0, world.databaseWays.length - 1);
+    const { index } = random.pick(world.instances.filter(({ index: of, isUp }) => isUp || of === SPARED));
     const way = world.databaseWays[index];
     if (way === undefined) return;
     await during(log, 'lost COMMIT', String(index), async () => {

@@ -30,3 +30,9 @@ export const OWNED: readonly Failpoint[] = [
   'commit-sent',
   'committed',
 ];
+
+/** Of these, where the row is locked by nothing but the owner's transaction: its death frees the key, and nothing else. */
+export const HOLDS_ROW: readonly Failpoint[] = ['after-claim', 'handler-returned', 'record-written'];
+
+/** An attempt comes to them only when its handler takes longer than a third of its lease. */
+export const LINGERS: readonly Failpoint[] = ['heartbeat-due', 'heartbeat-done'];

@@ -1,9 +1,11 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Failpoint } from 'nestjs-pg-idempotency/testing';
+import type { Wish } from '../clients/subject.js';
 import type { Random } from '../random.js';
+import type { Instance } from '../world/instance.js';
 import { LEASE_MS, MAX_RUNTIME_MS } from '../world/world.js';
 import { FAILPOINTS } from './failpoints.js';
-import { during, type Hand, withInstance, type Workshop } from './hand.js';
+import { during, type Hand, type Workshop } from './hand.js';
 
 /** Where an attempt still has something to write. */
 const POINTS: readonly Failpoint[] = [
@@ -15,9 +17,11 @@ const POINTS: readonly Failpoint[] = [
   'phase-begins',
   'phase-done',
 ];
-/** Long enough to lose the record: its transaction is ended by the server, its lease is over. */
-const FROZEN_MS = Math.max(MAX_RUNTIME_MS, LEASE_MS) + 300;
-const REACHED_WITHIN_MS = 500;
+const REACHED_WITHIN_MS = 1_500;
+const LOOK_AGAIN_MS = 10;
+/** Over what an attempt has, so that it has lost its record: its transaction is ended by the server, its lease is over. */
+const BEYOND_MS = 300;
+const FROZEN_MS = { transaction: MAX_RUNTIME_MS + BEYOND_MS, lease: LEASE_MS + BEYOND_MS } as const;
 
 /** Freezes a process in the middle of an attempt until it has lost its record, and lets it go on: a zombie. */
 export class Freezer implements Hand {
@@ -25,25 +29,39 @@ export class Freezer implements Hand {
   #next = 0;
 
   async strike(workshop: Workshop, random: Random): Promise<void> {
-    const { log, traffic, caller, tally } = workshop;
-    await withInstance(workshop, random, async (instance) => {
+    const { lending, log, traffic, tally } = workshop;
+    await lending.use(random, async (instance) => {
       const point = POINTS[this.#next++ % POINTS.length] as Failpoint;
-      const wish = traffic.newWish(random, random.pick(FAILPOINTS[point]));
+      const wish = traffic.newWish(random, { route: random.pick(FAILPOINTS[point]) });
       await during(log, 'freeze', `${instance.index} at ${point}`, async () => {
-        instance.sabotage(point, 'freeze');
-        const answered = caller.call(wish, { url: instance.url });
-        await pause(REACHED_WITHIN_MS);
-        // Others take the record meanwhile.
-        const retries = [
-          pause(FROZEN_MS - REACHED_WITHIN_MS),
-          pause(FROZEN_MS - 100).then(() => caller.call(wish)),
-        ];
-        await Promise.all(retries);
-        instance.disarm();
-        instance.signal('SIGCONT');
-        await answered;
+        const wasFrozen = await this.#freeze(workshop, instance, point, wish);
+        tally.add(wasFrozen ? `zombie at ${point}` : 'freeze whose point was not reached');
       });
-      tally.add(`zombie at ${point}`);
     });
+  }
+
+  /** Returns whether the process was frozen at the point. */
+  async #freeze(workshop: Workshop, instance: Instance, point: Failpoint, wish: Wish): Promise<boolean> {
+    const { caller, lending } = workshop;
+    if (!(await instance.sabotage(wish.key, point, 'freeze'))) return false;
+    const answered = caller.call(wish, { instance });
+    const past = new AbortController();
+    void answered.then(() => past.abort());
+    const began = performance.now();
+    while (!instance.isFrozen() && !past.signal.aborted && performance.now() - began < REACHED_WITHIN_MS)
+      await pause(LOOK_AGAIN_MS);
+    const isReached = instance.isFrozen();
+    if (isReached) {
+      const frozenMs = FROZEN_MS[wish.mode === 'lease' ? 'lease' : 'transaction'];
+      // Somebody else takes the record meanwhile.
+      const takeover = pause(frozenMs - 100).then(() =>
+        caller.call(wish, { instance: lending.otherThan(instance) }),
+      );
+      await Promise.all([pause(frozenMs), takeover]);
+    }
+    instance.disarm();
+    instance.signal('SIGCONT');
+    await answered;
+    return isReached;
   }
 }

@@ -5,9 +5,15 @@ import { CommitLoser } from './commit-loser.js';
 import { Crasher } from './crasher.js';
 import { Freezer } from './freezer.js';
 import type { Hand, Workshop } from './hand.js';
-import { Killer } from './killer.js';
+import { inTurn, Killer } from './killer.js';
 import { NetworkBreaker } from './network-breaker.js';
 import { Terminator } from './terminator.js';
+
+/**
+ * A third instance may be frozen meanwhile; with one more that is down nginx would try three in vain, and say so to clients that have
+ * nothing to do with it.
+ */
+const KILLERS = 2;
 
 /** How many times in a minute each hand strikes at most; one that takes longer strikes when it is done. */
 export interface Rates {
@@ -32,10 +38,11 @@ export class Monkey {
   ) {}
 
   start(): void {
+    const { url } = this.workshop.world.database;
+    const turns = inTurn();
     const hands: readonly (readonly [number, Hand])[] = [
-      // Two at a time: a process takes a second to start.
-      [this.rates.kill / 2, new Killer()],
-      [this.rates.kill / 2, new Killer()],
+      // Several at a time: a process takes a while to start.
+      ...Array.from({ length: KILLERS }, () => [this.rates.kill / KILLERS, new Killer(url, turns)] as const),
       [this.rates.freeze, new Freezer()],
       [this.rates['lost COMMIT'], new CommitLoser()],
       [this.rates.terminate, new Terminator()],
@@ -66,5 +73,6 @@ export class Monkey {
       const leftMs = began + everyMs - performance.now();
       if (leftMs > 0) await pause(leftMs, undefined, { signal }).catch(() => undefined);
     }
+    await hand.close?.();
   }
 }

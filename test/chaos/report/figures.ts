@@ -1,3 +1,4 @@
+import type { Sample } from '../history/event.js';
 import { Slope } from '../history/slope.js';
 import type { HistoryVerdict } from '../history/verdict.js';
 import type { Plan } from '../plan.js';
@@ -9,6 +10,7 @@ export interface Figures {
   readonly seed: number;
   readonly again: string;
   readonly date: string;
+  /** From the start of the servers until the last one was stopped. */
   readonly seconds: number;
   readonly violations: number;
   readonly checked: HistoryVerdict['checked'];
@@ -17,12 +19,26 @@ export interface Figures {
   readonly notShown: readonly string[];
   readonly faults: Readonly<Record<string, number>>;
   readonly outcomes: Timeline['outcomes'];
-  readonly freedMs: Percentiles;
+  /** From the death of an owner in transaction mode until a claim may lock its row. */
+  readonly keyFreedMs: Percentiles;
+  /** From the death of an owner in transaction mode until a retry on another instance has the final answer. */
   readonly answeredElsewhereMs: Percentiles;
+  /** From a crash of PostgreSQL until it takes connections again. */
+  readonly databaseRecoveryMs: Percentiles;
+  /** From then until the application answers 99 % of what it answers under the other faults. */
   readonly recoveryMs: Percentiles;
-  readonly bystanderP99Ms: Timeline['bystanderP99Ms'];
+  readonly bystander: {
+    readonly baselineP99Ms: number;
+    /** Of calls during faults that do not strike the bystander itself, as P8 compares them. */
+    readonly faultsP99Ms: number;
+    readonly calls: number;
+    readonly ratio: number | null;
+    /** Of all its calls from the first fault to the last one: also those whose process was killed or frozen, or whose database crashed. */
+    readonly anyFaultP99Ms: number;
+  };
+  readonly held: { readonly baseline: Held; readonly end: Held };
   /** Least squares over the samples since the first fault. */
-  readonly residentBytesPerMinute: number;
+  readonly residentBytesPerMinute: number | null;
 }
 
 export interface Percentiles {
@@ -32,6 +48,9 @@ export interface Percentiles {
   readonly max: number | null;
 }
 
+/** What was held at the most in a phase: by the instance that is never killed, and in the database. */
+export type Held = Omit<Sample, 'kind' | 'atMs' | 'phase'>;
+
 export function figuresOf(
   plan: Plan,
   { tally, seconds }: Run,
@@ -40,6 +59,7 @@ export function figuresOf(
   notShown: readonly string[],
 ): Figures {
   const counts = [...tally.counts].toSorted(([a], [b]) => a.localeCompare(b));
+  const { before, during } = verdict.bystanderP99Ms;
   return {
     seed: plan.seed,
     again: againBy(plan),
@@ -51,17 +71,27 @@ export function figuresOf(
     notShown,
     faults: Object.fromEntries(counts),
     outcomes: timeline.outcomes,
-    freedMs: percentilesOf(tally.freedMs),
+    keyFreedMs: percentilesOf(tally.freedMs),
     answeredElsewhereMs: percentilesOf(tally.answeredMs),
-    recoveryMs: percentilesOf(timeline.recoveriesMs),
-    bystanderP99Ms: timeline.bystanderP99Ms,
-    residentBytesPerMinute: Math.round(growthOf(timeline) * 60_000),
+    databaseRecoveryMs: percentilesOf(timeline.recoveries.map(({ databaseMs }) => databaseMs)),
+    recoveryMs: percentilesOf(timeline.recoveries.map(({ applicationMs }) => applicationMs)),
+    bystander: {
+      baselineP99Ms: before,
+      faultsP99Ms: during,
+      calls: verdict.promises.P8.checked,
+      ratio: before > 0 && during > 0 ? Math.round((during / before) * 100) / 100 : null,
+      anyFaultP99Ms: timeline.bystanderFaultsP99Ms,
+    },
+    held: { baseline: mostHeld(timeline, 'baseline'), end: mostHeld(timeline, 'end') },
+    residentBytesPerMinute: growthOf(timeline),
   };
 }
 
 /** The command that takes the same decisions again. */
-function againBy({ seed, faultsMs, isGate }: Plan): string {
-  return `npm run chaos -- ${isGate ? '--gate' : `--minutes ${faultsMs / 60_000}`} --seed ${seed}`;
+function againBy({ seed, faultsMs, form }: Plan): string {
+  const minutes = `--minutes ${faultsMs / 60_000}`;
+  const forms = { gate: '--gate', fierce: `--fierce ${minutes}`, calm: minutes };
+  return `npm run chaos -- ${forms[form]} --seed ${seed}`;
 }
 
 function percentilesOf(values: readonly number[]): Percentiles {
@@ -73,10 +103,22 @@ function percentilesOf(values: readonly number[]): Percentiles {
   return { count: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1) };
 }
 
-/** Bytes in a millisecond. */
-function growthOf({ resident, faults }: Timeline): number {
-  const firstFaultMs = Math.min(...faults.map(({ atMs }) => atMs));
+function mostHeld({ samples }: Timeline, phase: Sample['phase']): Held {
+  const of = samples.filter((sample) => sample.phase === phase);
+  const most = (name: keyof Held): number => of.reduce((max, sample) => Math.max(max, sample[name]), 0);
+  return {
+    residentBytes: most('residentBytes'),
+    poolConnections: most('poolConnections'),
+    idleInTransaction: most('idleInTransaction'),
+    timers: most('timers'),
+    expiredRecords: most('expiredRecords'),
+  };
+}
+
+function growthOf({ samples, faults }: Timeline): number | null {
+  const firstFaultMs = faults.reduce((first, { atMs }) => Math.min(first, atMs), Number.POSITIVE_INFINITY);
   const slope = new Slope();
-  for (const { atMs, bytes } of resident) if (atMs >= firstFaultMs) slope.add(atMs, bytes);
-  return slope.value() ?? Number.NaN;
+  for (const { atMs, residentBytes } of samples) if (atMs >= firstFaultMs) slope.add(atMs, residentBytes);
+  const perMs = slope.value();
+  return perMs === undefined ? null : Math.round(perMs * 60_000);
 }

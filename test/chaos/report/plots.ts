@@ -50,9 +50,9 @@ export function faultPlot({ faults, seconds }: Timeline): string {
 }
 
 /** Resident memory of the instance that is never killed. */
-export function memoryPlot({ resident, seconds }: Timeline): string {
-  const most = Math.max(1, ...resident.map(({ bytes }) => bytes));
-  const points = resident.map(({ atMs, bytes }) => {
+export function memoryPlot({ samples, seconds }: Timeline): string {
+  const most = Math.max(1, ...samples.map(({ residentBytes }) => residentBytes));
+  const points = samples.map(({ atMs, residentBytes: bytes }) => {
     const x = (atMs / Math.max(1, seconds.length * 1_000)) * WIDTH;
     return `${x.toFixed(1)},${(HEIGHT - (bytes / most) * (HEIGHT - 10)).toFixed(1)}`;
   });

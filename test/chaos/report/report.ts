@@ -5,8 +5,9 @@ import { report } from '../history/report.js';
 import type { HistoryVerdict } from '../history/verdict.js';
 import type { Plan } from '../plan.js';
 import type { Run } from '../run.js';
-import { type Figures, figuresOf, type Percentiles } from './figures.js';
+import { type Figures, figuresOf } from './figures.js';
 import { faultPlot, memoryPlot, throughputPlot } from './plots.js';
+import { summaryOf } from './summary.js';
 import { type Timeline, timelineOf } from './timeline.js';
 
 export interface Report {
@@ -32,22 +33,6 @@ export async function writeReport(
   );
   writeFileSync(html, pageOf(figures, timeline, verdict));
   return { html, figures, summary: summaryOf(figures) };
-}
-
-function summaryOf(figures: Figures): string {
-  const { faults, freedMs, answeredElsewhereMs, recoveryMs, bystanderP99Ms } = figures;
-  const times = ({ count, p50, p99 }: Percentiles): string => `${count} times, p50 ${p50} ms, p99 ${p99} ms`;
-  return [
-    ...Object.entries(faults).map(([name, count]) => `${String(count).padStart(7)}  ${name}`),
-    ...Object.entries(figures.outcomes).map(
-      ([name, count]) => `${String(count).padStart(7)}  answers: ${name}`,
-    ),
-    `key freed after its owner's death: ${times(freedMs)}`,
-    `answered elsewhere after it: ${times(answeredElsewhereMs)}`,
-    `answered again after a crash of the database: ${times(recoveryMs)}`,
-    `bystander p99: ${bystanderP99Ms.baseline.toFixed(1)} ms before, ${bystanderP99Ms.faults.toFixed(1)} ms under faults`,
-    `resident memory: ${(figures.residentBytesPerMinute / 1e6).toFixed(2)} MB a minute`,
-  ].join('\n');
 }
 
 function pageOf(figures: Figures, timeline: Timeline, verdict: HistoryVerdict): string {

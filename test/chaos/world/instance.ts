@@ -1,10 +1,13 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import type { Failpoint } from 'nestjs-pg-idempotency/testing';
 import type { Command, Report, SabotageAction, Stats } from '../app/messages.js';
 import type { InstanceSettings } from '../app/settings.js';
 
-const MAIN = new URL('../app/main.js', import.meta.url);
+const ANSWER_WITHIN_MS = 2_000;
+
+const LAUNCH = new URL('../app/launch.cjs', import.meta.url);
 
 /**
  * One place behind the balancer. A process works there; when it dies, another one is started on the same port at once, as a supervisor
@@ -20,6 +23,7 @@ export class Instance {
   constructor(
     readonly index: number,
     readonly settings: InstanceSettings,
+    private readonly bundle: string,
   ) {}
 
   get url(): string {
@@ -47,12 +51,28 @@ export class Instance {
     return new Promise((resolve) => this.#died.push(resolve));
   }
 
-  sabotage(failAt: Failpoint, action: SabotageAction): void {
-    this.#tell({ kind: 'sabotage', failAt, action });
+  /** What the request with the key comes to here. Resolves when the process is ready for that, `false` when it does not say so. */
+  async sabotage(key: string, failAt: Failpoint, action: SabotageAction): Promise<boolean> {
+    const armed = await this.#ask({ kind: 'sabotage', key, failAt, action }, (report) =>
+      report.kind === 'armed' && report.key === key ? report : undefined,
+    );
+    return armed !== undefined;
   }
 
   disarm(): void {
     this.#tell({ kind: 'disarm' });
+  }
+
+  /** Whether its process is stopped, as the kernel has it. */
+  isFrozen(): boolean {
+    const pid = this.#process?.pid;
+    if (pid === undefined) return false;
+    try {
+      // The state stands behind the name, which may hold anything.
+      return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.startsWith('T') === true;
+    } catch {
+      return false;
+    }
   }
 
   signal(signal: 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'): void {
@@ -61,20 +81,7 @@ export class Instance {
 
   /** `undefined` when it does not answer. */
   async stats(): Promise<Stats | undefined> {
-    const child = this.#process;
-    if (child === undefined || !this.isUp) return undefined;
-    const cancel = new AbortController();
-    const timer = setTimeout(() => cancel.abort(), 2_000);
-    try {
-      const answered = once(child, 'message', { signal: cancel.signal });
-      this.#tell({ kind: 'stats' });
-      const [message] = (await answered) as [Report];
-      return message.kind === 'stats' ? message : undefined;
-    } catch {
-      return undefined;
-    } finally {
-      clearTimeout(timer);
-    }
+    return this.#ask({ kind: 'stats' }, (report) => (report.kind === 'stats' ? report : undefined));
   }
 
   async close(): Promise<void> {
@@ -89,8 +96,8 @@ export class Instance {
 
   async #launch(): Promise<void> {
     this.#starts++;
-    const child = fork(MAIN, [], {
-      env: { ...process.env, CHAOS_INSTANCE: JSON.stringify(this.settings) },
+    const child = fork(LAUNCH, [], {
+      env: { ...process.env, CHAOS_BUNDLE: this.bundle, CHAOS_INSTANCE: JSON.stringify(this.settings) },
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     this.#process = child;
@@ -108,6 +115,27 @@ export class Instance {
     // One that died while it was starting is waited for first.
     await this.#starting;
     if (!this.#isClosing) await this.start();
+  }
+
+  /** `undefined` when it does not answer, or not in time. */
+  async #ask<T>(command: Command, answerIn: (report: Report) => T | undefined): Promise<T | undefined> {
+    const child = this.#process;
+    if (child === undefined || !this.isUp) return undefined;
+    return new Promise((resolve) => {
+      const end = (answer?: T): void => {
+        clearTimeout(timer);
+        child.off('message', listen).off('exit', leave);
+        resolve(answer);
+      };
+      const listen = (report: Report): void => {
+        const answer = answerIn(report);
+        if (answer !== undefined) end(answer);
+      };
+      const leave = (): void => end();
+      const timer = setTimeout(leave, ANSWER_WITHIN_MS);
+      child.on('message', listen).on('exit', leave);
+      this.#tell(command);
+    });
   }
 
   #tell(command: Command): void {

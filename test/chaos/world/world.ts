@@ -1,4 +1,7 @@
 import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { freePorts } from '../../../deploy/local/processes.js';
 import { startMemcached, type MemcachedServer } from '../../../deploy/local/memcached-server.js';
 import { type NginxServer, startNginx } from '../../../deploy/local/nginx-server.js';
@@ -6,6 +9,7 @@ import { type RedisServer, startRedis } from '../../../deploy/local/redis-server
 import type { ProviderRequest } from '../app/provider.client.js';
 import type { CacheSettings } from '../app/settings.js';
 import { type FaultProxy, startFaultProxy } from '../../support/fault-proxy.js';
+import { bundleInstance } from './bundle.js';
 import { type Database, startDatabase } from './database.js';
 import { Instance } from './instance.js';
 import { type Provider, startProvider } from './provider.js';
@@ -14,7 +18,7 @@ import { type Provider, startProvider } from './provider.js';
 export const MAX_RUNTIME_MS = 2_000;
 export const LEASE_MS = 1_000;
 const INSTANCES = 4;
-export const POOL_SIZE = 8;
+export const POOL_SIZE = 5;
 
 /** Everything that a run has around it. */
 export interface World {
@@ -46,7 +50,10 @@ export async function openWorld(onProviderCall: (request: ProviderRequest) => vo
     for (const each of opened) await each();
   };
   try {
-    const [database, redis, memcached] = await Promise.all([
+    const folder = mkdtempSync(join(tmpdir(), 'idempotency-chaos-bundle-'));
+    opened.unshift(async () => rmSync(folder, { recursive: true, force: true }));
+    const [bundle, database, redis, memcached] = await Promise.all([
+      bundleInstance(folder),
       open(startDatabase(), stop),
       open(startRedis(), stop),
       open(startMemcached(), stop),
@@ -82,7 +89,7 @@ export async function openWorld(onProviderCall: (request: ProviderRequest) => vo
         maxRuntime: `${MAX_RUNTIME_MS}ms`,
         leaseTtl: `${LEASE_MS}ms`,
       } as const;
-      const instance = new Instance(index, settings);
+      const instance = new Instance(index, settings, bundle);
       instances.push(instance);
       await open(Promise.resolve(instance), close);
     }

@@ -1,0 +1,44 @@
+// Runs the bundle of an instance. What V8 has compiled of it is kept beside it, so that the processes that are started after this one need
+// not compile it: a run starts hundreds of them.
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { setFlagsFromString } from 'node:v8';
+import { Script } from 'node:vm';
+
+interface Program {
+  start(): Promise<void>;
+}
+
+type Wrapped = (exports: Partial<Program>, require: NodeJS.Require, file: string) => void;
+
+/** In the warm-up of a run: nobody waits for an answer meanwhile. */
+const SERVED_MS = 2_500;
+
+// What has not run for a while would be missing from what is kept.
+setFlagsFromString('--no-flush-bytecode');
+
+const bundle = process.env['CHAOS_BUNDLE'] ?? '';
+const compiled = `${bundle}.compiled`;
+const script = new Script(`(function (exports, require, __filename) {${readFileSync(bundle, 'latin1')}\n})`, {
+  filename: bundle,
+  ...(existsSync(compiled) ? { cachedData: readFileSync(compiled) } : {}),
+});
+const program: Partial<Program> = {};
+(script.runInThisContext() as Wrapped)(program, createRequire(__filename), __filename);
+const isKnown = existsSync(compiled) && script.cachedDataRejected !== true;
+void run();
+
+async function run(): Promise<void> {
+  await program.start?.();
+  if (isKnown) return;
+  keep();
+  // Once more with what requests need.
+  setTimeout(keep, SERVED_MS).unref();
+}
+
+function keep(): void {
+  // Several may start at once: each writes a whole file.
+  const own = `${compiled}.${process.pid}`;
+  writeFileSync(own, script.createCachedData());
+  renameSync(own, compiled);
+}
