@@ -217,7 +217,7 @@ describe('a COMMIT that is not answered', () => {
     expect(parts.afterCommit).not.toHaveBeenCalled();
   });
 
-  it('keeps no copy of what it adopts, but shares it in this process', async () => {
+  it('keeps no copy of what it adopts, and has left the duplicates in this process to the record', async () => {
     const told: unknown[] = [];
     const cache = {
       find: () => Promise.resolve(undefined),
@@ -232,7 +232,7 @@ describe('a COMMIT that is not answered', () => {
       return handlerOf(completed)(attempt);
     });
     expect(told).toEqual([undefined]);
-    expect(await shared).toStrictEqual({ kind: 'final', raised: false, response: PAID });
+    expect(await shared).toStrictEqual({ kind: 'none' });
   });
 
   it('is one after half a minute', async () => {
