@@ -32,6 +32,8 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['{libs,apps}/**/*.spec.ts', 'test/**/*.unit.spec.ts'],
+          // Modules are loaded once, and not for each file: that takes longer than the tests.
+          isolate: false,
           sequence: { groupOrder: 0 },
         },
       },
@@ -40,6 +42,8 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/**/*.e2e-spec.ts'],
+          // The contract once more, for the run that tries mutants.
+          exclude: ['test/mutation/**'],
           globalSetup: ['test/support/global-setup.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
