@@ -7,6 +7,24 @@ import {
 import type { Session } from '../../libs/idempotency/src/store/session.js';
 import { type BrokenStore, withClasses, withSql } from './broken-store.js';
 
+/** Reads a column of the record, in place of what it is asked about. */
+const adopting = (column: 'born' | 'written_by AS xid'): BrokenStore['make'] =>
+  withClasses({
+    Records: class extends IdempotencyStore {
+      override async settled(
+        session: Session,
+        attempt: { keyHash: Buffer; attempt: number; born: string; xid: string },
+        waitMs: number,
+      ): Promise<'committed' | 'rolled-back' | 'gone'> {
+        const { rows } = await session.query<{ born: string } | { xid: string }>({
+          text: `SELECT ${column} FROM (${this.sql.SETTLED}) AS settled`,
+          values: [attempt.keyHash],
+        });
+        return super.settled(session, { ...attempt, ...rows[0] }, waitMs);
+      }
+    },
+  });
+
 /** That record and rows are one commit, of the attempt that holds the record. */
 export const brokenOutcomes: readonly BrokenStore[] = [
   {
@@ -64,41 +82,13 @@ export const brokenOutcomes: readonly BrokenStore[] = [
     name: 'takes what another life of the key came to for what became of its own attempt',
     fails: 'transaction mode: what became of a COMMIT without an answer',
     says: /in a former life of the key: found 'rolled-back'/,
-    make: withClasses({
-      Records: class extends IdempotencyStore {
-        override async settled(
-          session: Session,
-          attempt: { keyHash: Buffer; attempt: number; born: string; xid: string },
-          waitMs: number,
-        ): Promise<'committed' | 'rolled-back' | 'gone'> {
-          const { rows } = await session.query<{ born: string }>({
-            text: this.sql.SETTLED,
-            values: [attempt.keyHash],
-          });
-          return super.settled(session, { ...attempt, ...rows[0] }, waitMs);
-        }
-      },
-    }),
+    make: adopting('born'),
   },
   {
     name: "takes another transaction's outcome for that of its own attempt, where both have one number",
     fails: 'transaction mode: what became of a COMMIT without an answer',
     says: /of one with the number of another: found 'committed'/,
-    make: withClasses({
-      Records: class extends IdempotencyStore {
-        override async settled(
-          session: Session,
-          attempt: { keyHash: Buffer; attempt: number; born: string; xid: string },
-          waitMs: number,
-        ): Promise<'committed' | 'rolled-back' | 'gone'> {
-          const { rows } = await session.query<{ xid: string }>({
-            text: `SELECT written_by AS xid FROM (${this.sql.SETTLED}) AS settled`,
-            values: [attempt.keyHash],
-          });
-          return super.settled(session, { ...attempt, ...rows[0] }, waitMs);
-        }
-      },
-    }),
+    make: adopting('written_by AS xid'),
   },
   {
     name: 'lets whoever comes last write the outcome',
