@@ -1,20 +1,10 @@
 import { describe, expect, it, vi } from 'vitest';
+import { LEASE_POLICY as policy } from '../../../../test/support/lease-engine.js';
 import type { LeaseClaim, LeaseStore } from '../store/lease.store.js';
 import type { Session } from '../store/session.js';
 import { acquireLease, mayTakeOver } from './acquire-lease.js';
 import { Deadline } from './deadline.js';
-import type { AttemptPolicy } from './policy.js';
 
-const policy: AttemptPolicy = {
-  mode: 'lease',
-  leaseMs: 30_000,
-  onAbandoned: 'retry',
-  ttlMs: 86_400_000,
-  maxRuntimeMs: 60_000,
-  maxAttempts: 3,
-  onInFlight: 'reject',
-  waitTimeoutMs: 1_000,
-};
 const keyHash = Buffer.from('hash');
 const identity = {
   namespace: 'default',

@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
+import { POLICY as policy } from '../../../../test/support/engine-script.js';
 import {
   type ClaimResult,
   type IdempotencyStore,
@@ -10,18 +11,7 @@ import type { Session } from '../store/session.js';
 import { acquire } from './acquire.js';
 import { Deadline } from './deadline.js';
 import { FinishedKeys } from './finished-keys.js';
-import type { AttemptPolicy } from './policy.js';
 
-const policy: AttemptPolicy = {
-  mode: 'transaction',
-  leaseMs: 30_000,
-  onAbandoned: 'retry',
-  ttlMs: 86_400_000,
-  maxRuntimeMs: 60_000,
-  maxAttempts: 3,
-  onInFlight: 'reject',
-  waitTimeoutMs: 1_000,
-};
 const identity = {
   namespace: 'default',
   scope: '',

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { NAMED, IDENTITY, PAID } from '../../../../test/support/transaction-engine.js';
+import { NAMED, IDENTITY, PAID } from '../../../../test/support/engine-script.js';
 import type { IdempotencyEvent } from '../events/idempotency-event.js';
 import { type Answered, outcomeOf } from './answered.js';
 import { answerFrom, named } from './engine-parts.js';

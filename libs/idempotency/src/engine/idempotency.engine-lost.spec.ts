@@ -1,13 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import {
-  completed,
-  EXPIRES_AT_MS,
-  handlerOf,
-  LIFE,
-  NAMED,
-  PAID,
-  transactionEngine,
-} from '../../../../test/support/transaction-engine.js';
+import { completed, EXPIRES_AT_MS, handlerOf, NAMED, PAID } from '../../../../test/support/engine-script.js';
+import { LIFE, transactionEngine } from '../../../../test/support/transaction-engine.js';
 import { ScriptedClient, scriptedSession } from '../../../../test/support/scripted-client.js';
 import { ConnectionLostError } from '../store/connection-lost.error.js';
 import type { Session } from '../store/session.js';

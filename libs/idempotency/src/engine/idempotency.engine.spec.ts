@@ -4,14 +4,11 @@ import {
   EXPIRES_AT_MS,
   handlerOf,
   IDENTITY,
-  leaveUndone,
-  LIFE,
-  locked,
   NAMED,
   PAID,
   POLICY,
-  transactionEngine,
-} from '../../../../test/support/transaction-engine.js';
+} from '../../../../test/support/engine-script.js';
+import { leaveUndone, LIFE, locked, transactionEngine } from '../../../../test/support/transaction-engine.js';
 import { armFailpoints } from '../failpoint.js';
 import type { ReplayCache } from '../cache/replay-cache.js';
 import type { CompletedAttempt } from '../store/idempotency.store.js';

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { FENCE, leaseEngine } from '../../../../test/support/lease-engine.js';
-import { completed, handlerOf, NAMED, PAID } from '../../../../test/support/transaction-engine.js';
+import { completed, handlerOf, NAMED, PAID } from '../../../../test/support/engine-script.js';
 import { armFailpoints } from '../failpoint.js';
 import type { ReadRecord } from '../store/idempotency.store.js';
 import type { HandlerOutcome, RunHandler } from './outcomes.js';
@@ -24,6 +24,20 @@ const lostOnce = <T>(answer: T) =>
 async function passing<T>(answer: Promise<T>): Promise<T> {
   await vi.advanceTimersByTimeAsync(12_000);
   return answer;
+}
+
+/** A handler that runs for longer than `maxRuntime`, until it is told to end. */
+async function outlive(run: ReturnType<typeof leaseEngine>['run']) {
+  let end!: () => void;
+  const answer = run(
+    async (attempt) => {
+      await new Promise<void>((resolve) => (end = resolve));
+      return handlerOf(completed)(attempt);
+    },
+    { maxRuntimeMs: 1_000 },
+  );
+  await vi.advanceTimersByTimeAsync(1_000);
+  return { answer, end };
 }
 
 describe('an outcome that the fence stops', () => {
@@ -260,15 +274,7 @@ describe('an attempt of lease mode that runs for longer than maxRuntime', () => 
 
   it('is recorded all the same when it comes to its end before another attempt', async () => {
     const { run, store, events } = leaseEngine();
-    let end!: () => void;
-    const answer = run(
-      async (attempt) => {
-        await new Promise<void>((resolve) => (end = resolve));
-        return handlerOf(completed)(attempt);
-      },
-      { maxRuntimeMs: 1_000 },
-    );
-    await vi.advanceTimersByTimeAsync(1_000);
+    const { answer, end } = await outlive(run);
     expect(await answer).toMatchObject({ reason: 'outcome-unknown' });
     end();
     await vi.advanceTimersByTimeAsync(0);
@@ -282,15 +288,7 @@ describe('an attempt of lease mode that runs for longer than maxRuntime', () => 
     });
     try {
       const { run } = leaseEngine();
-      let end!: () => void;
-      const answer = run(
-        async (attempt) => {
-          await new Promise<void>((resolve) => (end = resolve));
-          return handlerOf(completed)(attempt);
-        },
-        { maxRuntimeMs: 1_000 },
-      );
-      await vi.advanceTimersByTimeAsync(1_000);
+      const { answer, end } = await outlive(run);
       await answer;
       // An unhandled rejection would fail the run.
       end();

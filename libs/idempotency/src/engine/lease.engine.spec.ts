@@ -5,10 +5,10 @@ import {
   EXPIRES_AT_MS,
   handlerOf,
   IDENTITY,
-  leaveUndone,
   NAMED,
   PAID,
-} from '../../../../test/support/transaction-engine.js';
+} from '../../../../test/support/engine-script.js';
+import { leaveUndone } from '../../../../test/support/transaction-engine.js';
 import { armFailpoints } from '../failpoint.js';
 import type { HandlerOutcome, RunHandler } from './outcomes.js';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { IDENTITY } from '../../../../test/support/transaction-engine.js';
+import { IDENTITY } from '../../../../test/support/engine-script.js';
 import { deferred } from '../../../../test/support/until.js';
 import { Looks } from './looks.js';
 

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { IDENTITY, PAID, POLICY } from '../../../../test/support/transaction-engine.js';
+import { IDENTITY, PAID, POLICY } from '../../../../test/support/engine-script.js';
 import type { ReplayCache } from '../cache/replay-cache.js';
 import type { Answered } from './answered.js';
 import { InFlightRegistry } from './in-flight.registry.js';

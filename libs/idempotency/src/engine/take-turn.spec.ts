@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
+import { POLICY } from '../../../../test/support/engine-script.js';
 import type { Known, ReplayCache } from '../cache/replay-cache.js';
 import type { AttemptIdentity } from '../store/identity.js';
 import type { StoredResponse } from '../store/record.js';
@@ -18,13 +19,7 @@ const identity: AttemptIdentity = {
   fingerprint: Buffer.alloc(32, 2),
 };
 const policy = (parts: Partial<AttemptPolicy> = {}): AttemptPolicy => ({
-  mode: 'transaction',
-  leaseMs: 30_000,
-  onAbandoned: 'retry',
-  ttlMs: 86_400_000,
-  maxRuntimeMs: 60_000,
-  maxAttempts: 3,
-  onInFlight: 'reject',
+  ...POLICY,
   waitTimeoutMs: 100,
   ...parts,
 });

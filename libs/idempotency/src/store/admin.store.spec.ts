@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
 import { type Answers, scriptedSession } from '../../../../test/support/scripted-client.js';
-import { IDENTITY, PAID } from '../../../../test/support/transaction-engine.js';
+import { IDENTITY, PAID } from '../../../../test/support/engine-script.js';
 import { AdminStore, type RecordQuery } from './admin.store.js';
 import { IdempotencyStore } from './idempotency.store.js';
 

@@ -1,31 +1,17 @@
 import { describe, expect, it, vi } from 'vitest';
+import { NOW, READ_ROW } from '../../../../test/support/read-row.js';
 import { type Answers, scriptedSession } from '../../../../test/support/scripted-client.js';
-import { IDENTITY, LIFE } from '../../../../test/support/transaction-engine.js';
+import { IDENTITY } from '../../../../test/support/engine-script.js';
+import { LIFE } from '../../../../test/support/transaction-engine.js';
 import type { BatchAnswer } from './batch.js';
 import { IdempotencyStore } from './idempotency.store.js';
 import type { Session, Statement } from './session.js';
 
-const NOW = 1_764_000_000_000;
 const POLICY = { ttlMs: 60_000, maxRuntimeMs: 30_000 };
 const { keyHash, namespace, scope, key, operation, fingerprint } = IDENTITY;
 
 /** A row that stands, and that LOCK did not get. */
-const READ = {
-  status: 'pending',
-  attempt: 1,
-  abandoned: 0,
-  same: true,
-  expired: false,
-  lease_over: null,
-  standby_awaited: false,
-  format: 1,
-  response_status: null,
-  response_headers: null,
-  response_body: null,
-  expires_at_ms: NOW + 1_000,
-  database_now_ms: NOW,
-  locked_attempt: null,
-};
+const READ = { ...READ_ROW, locked_attempt: null };
 /** One that it got: what was locked is another version than what READ saw. */
 const LOCKED = {
   locked_attempt: 2,

@@ -1,28 +1,21 @@
 import { describe, expect, it, vi } from 'vitest';
+import { NOW, READ_ROW } from '../../../../test/support/read-row.js';
 import { scriptedSession } from '../../../../test/support/scripted-client.js';
-import { IDENTITY, LIFE, PAID } from '../../../../test/support/transaction-engine.js';
+import { IDENTITY, PAID } from '../../../../test/support/engine-script.js';
+import { LIFE } from '../../../../test/support/transaction-engine.js';
 import { Sealer } from '../sealing/sealer.js';
 import type { BatchAnswer } from './batch.js';
 import { describeError, IdempotencyStore, StaleAttemptError } from './idempotency.store.js';
 import { NotReplicatedError } from './replication.js';
 import type { Session, Statement } from './session.js';
 
-const NOW = 1_764_000_000_000;
 /** A row of READ: a success that is replayed. */
 const READ = {
+  ...READ_ROW,
   status: 'completed',
-  attempt: 1,
-  abandoned: 0,
-  same: true,
-  expired: false,
-  lease_over: null,
-  standby_awaited: false,
-  format: 1,
   response_status: 201,
   response_headers: { 'content-type': 'text/plain' },
   response_body: Buffer.from('paid'),
-  expires_at_ms: NOW + 1_000,
-  database_now_ms: NOW,
 };
 const FINAL = {
   state: 'final',

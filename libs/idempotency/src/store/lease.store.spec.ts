@@ -1,31 +1,17 @@
 import { describe, expect, it, vi } from 'vitest';
+import { NOW, READ_ROW } from '../../../../test/support/read-row.js';
 import { type Answers, scriptedSession } from '../../../../test/support/scripted-client.js';
 import { FENCE } from '../../../../test/support/lease-engine.js';
-import { IDENTITY, PAID } from '../../../../test/support/transaction-engine.js';
+import { IDENTITY, PAID } from '../../../../test/support/engine-script.js';
 import { Sealer } from '../sealing/sealer.js';
 import { IdempotencyStore } from './idempotency.store.js';
 import type { JournalEntry } from './journal-entry.js';
 import { LeaseStore } from './lease.store.js';
 import { NotReplicatedError } from './replication.js';
 
-const NOW = 1_764_000_000_000;
 const FENCED = [FENCE.keyHash, FENCE.attempt, FENCE.born];
 const OPTIONS = { ttlMs: 60_000, leaseMs: 30_000, retryAbandoned: true, maxAttempts: 3 };
-const PENDING = {
-  status: 'pending',
-  attempt: 1,
-  abandoned: 1,
-  same: true,
-  expired: false,
-  lease_over: true,
-  standby_awaited: false,
-  format: 1,
-  response_status: null,
-  response_headers: null,
-  response_body: null,
-  expires_at_ms: NOW + 1_000,
-  database_now_ms: NOW,
-};
+const PENDING = { ...READ_ROW, abandoned: 1, lease_over: true };
 const failed = new Error('failed');
 
 const makeStore = (sealing?: Sealer): LeaseStore =>
