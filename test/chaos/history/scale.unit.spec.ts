@@ -80,6 +80,11 @@ async function heldAfter(shape: Shape): Promise<number> {
   return held;
 }
 
+/** The least of three: what the runtime itself keeps meanwhile was seen to be half a megabyte, either way. */
+async function leastHeldAfter(shape: Shape): Promise<number> {
+  return Math.min(await heldAfter(shape), await heldAfter(shape), await heldAfter(shape));
+}
+
 describe('checking a long history', () => {
   it.each([
     ['of many keys', 4],
@@ -102,19 +107,17 @@ describe('checking a long history', () => {
   );
 
   it('holds nothing for a request of a key that it knows', async () => {
-    // Once more for what is compiled on the way.
-    await heldAfter({ requests: 20_000, requestsPerKey: 20_000 });
-    const few = await heldAfter({ requests: 1_000, requestsPerKey: 1_000 });
-    const many = await heldAfter({ requests: 20_000, requestsPerKey: 20_000 });
+    const requests = 200_000;
+    const held = await leastHeldAfter({ requests, requestsPerKey: requests });
 
-    // 10 bytes each, where an answer alone has more than a hundred.
-    expect(many - few).toBeLessThan(190_000);
-  });
+    // 5 bytes each, where an answer alone has more than a hundred and a number in an array has eight.
+    expect(held / requests).toBeLessThan(5);
+  }, 60_000);
 
   it('holds under 1.3 kB for a key, however large its answers are', async () => {
     const keys = 5_000;
-    const short = await heldAfter({ requests: 2 * keys, requestsPerKey: 2 });
-    const long = await heldAfter({ requests: 2 * keys, requestsPerKey: 2, bodyCharacters: 5_000 });
+    const short = await leastHeldAfter({ requests: 2 * keys, requestsPerKey: 2 });
+    const long = await leastHeldAfter({ requests: 2 * keys, requestsPerKey: 2, bodyCharacters: 5_000 });
 
     expect(short / keys).toBeLessThan(1_300);
     expect(long / keys).toBeLessThan(1_300);
