@@ -47,6 +47,12 @@ export interface CheckOptions {
   /** P8: a p99 under this is fine whatever it was before, in milliseconds: a factor of a very short time says nothing. Default 50. */
   readonly bystanderFloorMs: number;
 
+  /**
+   * P8: how long after a fault a call still counts as one during it, in milliseconds. Default 0. Where faults are shorter than calls, a call that
+   * is slow for whatever reason is more likely to meet one: only with some time behind them is it the fault that is measured.
+   */
+  readonly bystanderSettleMs: number;
+
   /** P8: share of bystander calls during faults that must be answered, 0 to 1. Default 0.999. */
   readonly bystanderSuccess: number;
 
@@ -88,6 +94,7 @@ export const DEFAULT_CHECK_OPTIONS: CheckOptions = {
   inUseSettleMs: 5_000,
   bystanderFactor: 2,
   bystanderFloorMs: 50,
+  bystanderSettleMs: 0,
   bystanderSuccess: 0.999,
   exemptFaults: [],
   exemptSettleMs: 2_000,

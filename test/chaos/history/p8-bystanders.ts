@@ -8,7 +8,7 @@ import { Windows } from './windows.js';
 const FAILED = -1;
 
 /**
- * P8: routes without protection do not suffer. Of their calls that overlap a fault the p99 stays under `bystanderFactor` times that of the
+ * P8: routes without protection do not suffer. Of their calls that overlap a fault, or `bystanderSettleMs` behind it, the p99 stays under `bystanderFactor` times that of the
  * calls which ended before the first fault, or under the floor, and the share of answers is `bystanderSuccess` at least. A success is a
  * final answer under 400. Left out are calls that overlap one of the `exemptFaults`, which hit the bystander itself. Calls that failed
  * have no latency.
@@ -67,10 +67,12 @@ export class Bystanders {
 
   *#inPhases(
     faults: readonly Fault[],
-    { exemptFaults, exemptSettleMs }: CheckOptions,
+    { bystanderSettleMs, exemptFaults, exemptSettleMs }: CheckOptions,
   ): Generator<{ phase: 'before' | 'during'; place: number; tookMs: number }> {
     const firstMs = faults.reduce((first, { atMs }) => Math.min(first, atMs), Infinity);
-    const all = new Windows(faults.map(({ atMs, untilMs }) => ({ from: atMs, to: untilMs })));
+    const all = new Windows(
+      faults.map(({ atMs, untilMs }) => ({ from: atMs, to: untilMs + bystanderSettleMs })),
+    );
     const exempt = new Windows(
       faults
         .filter((fault) => isNamed(exemptFaults, fault))
