@@ -2,6 +2,7 @@ import type { Ground } from './ground.js';
 import { interleave, type Run, type Standing } from './interleave.js';
 import { permutationsOf, sampleOf } from './permutations.js';
 import { INVALID, type Scenario, turnsOf } from './scenario.js';
+import { countFailure, countOperation } from '../support/operations-log.js';
 
 /** What a permutation of a scenario comes to; `undefined`: the order alone does not tell. Then the invariants are all that is asked. */
 export type Expected = (permutation: string) => string | undefined;
@@ -65,7 +66,11 @@ export async function explore<Prepared>(
     let known = atlas.find(permutation);
     if (!known) {
       count.played++;
-      const run = await interleave(ground, scenario, permutation);
+      countOperation();
+      const run = await interleave(ground, scenario, permutation).catch((error: unknown) => {
+        countFailure();
+        throw error;
+      });
       count.conflicts += run.conflicts;
       atlas.add(run);
       known = run;
@@ -77,6 +82,7 @@ export async function explore<Prepared>(
     if ((wanted !== undefined && wanted !== found) || violations.length > 0) {
       const mismatch = { permutation, expected: wanted, found, violations };
       mismatches.push(mismatch);
+      countFailure();
       if (until?.(mismatch)) break;
     }
   }

@@ -1,4 +1,5 @@
 import fc, { type Arbitrary, type AsyncCommand, type RunDetails } from 'fast-check';
+import { isCounted } from '../support/operations-log.js';
 import type { Command } from './commands/command.js';
 import { Operations } from './operations.js';
 import { ReferenceModel } from './reference-model.js';
@@ -62,7 +63,8 @@ export async function explore(exploration: Exploration): Promise<void> {
     seed,
     numRuns: runs,
     interruptAfterTimeLimit: limitOf(runs),
-    ...(path ? { path, endOnFailure: true } : {}),
+    ...(path ? { path } : {}),
+    endOnFailure: Boolean(path) || isCounted,
   });
   const seconds = ((performance.now() - began) / 1_000).toFixed(1);
   if (details.failed) throw failureOf(title, details, operations);

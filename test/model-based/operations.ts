@@ -1,3 +1,4 @@
+import { countFailure, countOperation } from '../support/operations-log.js';
 import type { Command } from './commands/command.js';
 
 /** Counts what is done to a world, by the kind of command. */
@@ -20,6 +21,7 @@ export class Operations {
     const kind = command.constructor.name;
     command.run = async (model, world) => {
       this.#kinds.set(kind, (this.#kinds.get(kind) ?? 0) + 1);
+      countOperation();
       await run.call(command, model, world);
     };
     return command;
@@ -27,6 +29,7 @@ export class Operations {
 
   failed(): void {
     this.#untilFailure ??= this.count;
+    countFailure();
   }
 
   toString(): string {
