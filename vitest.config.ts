@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/support/longest-first.js';
 
 const source = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const isCi = process.env['CI'] === 'true';
@@ -26,6 +27,7 @@ export default defineConfig({
   test: {
     reporters: isCi ? ['default', 'json'] : ['default'],
     outputFile: { json: 'reports/tests.json' },
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
@@ -47,6 +49,7 @@ export default defineConfig({
           globalSetup: ['test/support/global-setup.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
+          isolate: false,
           maxWorkers: 3,
           sequence: { groupOrder: 1 },
         },
