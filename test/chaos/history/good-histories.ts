@@ -308,6 +308,19 @@ export const GOOD_HISTORIES: readonly GoodHistory[] = [
       .record(),
   },
   {
+    accepts: 'ninety-nine slow bystanders: that is no 99th percentile',
+    history: history()
+      .bystanders(numbers(1_000, 100), 20)
+      .fault('kill', 5_000, 120_000)
+      .at(5_000)
+      .bystanders(numbers(2_000, 99), 900)
+      .at(121_000)
+      .first(1)
+      .swept(9)
+      .effect()
+      .record(),
+  },
+  {
     accepts: 'bystanders that are slow between and after faults',
     history: history()
       .bystanders(numbers(1_000, 100), 20)

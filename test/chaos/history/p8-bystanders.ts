@@ -6,12 +6,14 @@ import type { HistoryVerdict, Verdicts } from './verdict.js';
 import { Windows } from './windows.js';
 
 const FAILED = -1;
+/** The 99th percentile of fewer calls is the slowest of them, whatever it was that held it up. */
+const LEAST_FOR_P99 = 100;
 
 /**
  * P8: routes without protection do not suffer. Of their calls that overlap a fault, or `bystanderSettleMs` behind it, the p99 stays under `bystanderFactor` times that of the
  * calls which ended before the first fault, or under the floor, and the share of answers is `bystanderSuccess` at least. A success is a
  * final answer under 400. Left out are calls that overlap one of the `exemptFaults`, which hit the bystander itself. Calls that failed
- * have no latency.
+ * have no latency, and that of fewer than a hundred calls is not judged: all that is asked of them is that they are answered.
  *
  * Faults may be written when they begin or when they are over, so that every call is kept until the end: two numbers.
  */
@@ -94,7 +96,7 @@ function judgeLatency(
   { bystanderFactor, bystanderFloorMs }: CheckOptions,
   verdicts: Verdicts,
 ): void {
-  if (before.count === 0 || during.count === 0) return;
+  if (before.count < LEAST_FOR_P99 || during.count < LEAST_FOR_P99) return;
   const allowed = Math.max(bystanderFactor * before.p99(), bystanderFloorMs);
   if (during.p99() < allowed) return;
   const message =
