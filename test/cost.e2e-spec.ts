@@ -8,9 +8,12 @@ import { type Services, startServices } from '../bench/services/servers.js';
  */
 describe('what protection costs beside the same handler in a plain transaction', () => {
   let services: Services;
-  /** A server of its own: on one that is shared, others flush the WAL too. */
+  /**
+   * A server of its own: on one that is shared, others write and flush the WAL too. Without autovacuum, which comes after a minute
+   * and writes more than all requests counted here.
+   */
   beforeAll(async () => {
-    services = await startServices({ redis: false });
+    services = await startServices({ redis: false, settings: { autovacuum: 'off' } });
   });
   afterAll(() => services.stop());
 
