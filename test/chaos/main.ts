@@ -40,10 +40,11 @@ const verdict = await checkHistory(readHistory(done.historyFile), {
   // Its default; and what a process has heard counts for a tenth of a second there.
   inUseMs: 2_000 + 100,
   exemptFaults: BEFALL_BYSTANDERS,
-  exemptSettleMs: 300,
   // A COMMIT is lost within milliseconds: what comes of it counts, and not who was slow at that moment. In the other forms one fault follows
   // the other, and there is nothing between them.
-  bystanderSettleMs: plan.form === 'calm' ? 1_000 : 0,
+  ...(plan.form === 'calm'
+    ? { bystanderSettleMs: 1_000, bystanderBetween: true, exemptSettleMs: 2_000 }
+    : { exemptSettleMs: 300 }),
   poolSlack: POOL_SIZE,
   timerSlack: POOL_SIZE,
   // A process that is young grows: what it holds after minutes says nothing.

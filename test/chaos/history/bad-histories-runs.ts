@@ -244,6 +244,45 @@ export const BAD_RUNS: readonly BadHistory[] = [
     options: { bystanderSettleMs: 10_000 },
   },
   {
+    finds:
+      'bystanders that wait three times as long during faults as between them, on a machine that became slower',
+    promise: 'P8',
+    message:
+      'p99 of 100 bystander calls during faults: 180 ms, away from them 60 ms; it has to be under 120 ms',
+    history: history()
+      .bystanders(numbers(1_000, 100), 20)
+      .fault('cache freeze', 10_000, 32_000)
+      .at(10_000)
+      .bystanders(numbers(2_000, 100), 180)
+      .at(35_000)
+      .bystanders(numbers(2_100, 200), 60)
+      .at(60_000)
+      .first(1)
+      .swept(9)
+      .effect()
+      .record(),
+    options: { bystanderBetween: true },
+  },
+  {
+    finds: 'bystanders that are slow for good since the first fault',
+    promise: 'P8',
+    message:
+      'p99 of 200 bystander calls away from faults: 200 ms, before the first 20 ms; it has to be under 200 ms',
+    history: history()
+      .bystanders(numbers(1_000, 100), 20)
+      .fault('cache freeze', 10_000, 32_000)
+      .at(10_000)
+      .bystanders(numbers(2_000, 100), 200)
+      .at(35_000)
+      .bystanders(numbers(2_100, 100), 200)
+      .at(60_000)
+      .first(1)
+      .swept(9)
+      .effect()
+      .record(),
+    options: { bystanderBetween: true },
+  },
+  {
     finds: 'bystanders that are slow when the fault that may hit them is over',
     promise: 'P8',
     message: 'p99 of 100 bystander calls during faults: 60 ms, before them 20 ms; it has to be under 50 ms',

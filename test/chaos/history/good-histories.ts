@@ -321,6 +321,22 @@ export const GOOD_HISTORIES: readonly GoodHistory[] = [
       .record(),
   },
   {
+    accepts: 'bystanders that are three times as slow on a machine that is, as those between faults show',
+    history: history()
+      .bystanders(numbers(1_000, 100), 20)
+      .fault('cache freeze', 10_000, 20_000)
+      .at(10_000)
+      .bystanders(numbers(2_000, 100), 60)
+      .at(23_000)
+      .bystanders(numbers(2_100, 200), 60)
+      .at(40_000)
+      .first(1)
+      .swept(9)
+      .effect()
+      .record(),
+    options: { bystanderBetween: true },
+  },
+  {
     accepts: 'bystanders that are slow between and after faults',
     history: history()
       .bystanders(numbers(1_000, 100), 20)

@@ -44,6 +44,19 @@ export interface CheckOptions {
   /** P8: by how much the p99 of bystanders may grow during faults. Default 2. */
   readonly bystanderFactor: number;
 
+  /**
+   * P8: whether the p99 during faults is held against that of all calls that are away from any fault, between faults as before the first, and not
+   * only against those before. Default `false`. Over an hour a machine is faster and slower by more than `bystanderFactor` without any
+   * fault: the calls in between had the same machine, and processes of the same age.
+   */
+  readonly bystanderBetween: boolean;
+
+  /**
+   * P8, with `bystanderBetween`: by how much the p99 away from faults may be over that before the first one. More than any machine's moods:
+   * what does not end with its fault, as connections that are never given back. Default 10.
+   */
+  readonly bystanderDriftFactor: number;
+
   /** P8: a p99 under this is fine whatever it was before, in milliseconds: a factor of a very short time says nothing. Default 50. */
   readonly bystanderFloorMs: number;
 
@@ -62,7 +75,10 @@ export interface CheckOptions {
    */
   readonly exemptFaults: readonly string[];
 
-  /** P8: how long after such a fault calls are left out as well, in milliseconds. Default 2,000. */
+  /**
+   * P8: how long after such a fault calls are left out as well, in milliseconds, and how far from one is away from it. Default 2,000: a process
+   * that starts in place of one that was killed needs a processor for a second.
+   */
   readonly exemptSettleMs: number;
 
   /**
@@ -93,6 +109,8 @@ export const DEFAULT_CHECK_OPTIONS: CheckOptions = {
   inUseFaults: [],
   inUseSettleMs: 5_000,
   bystanderFactor: 2,
+  bystanderBetween: false,
+  bystanderDriftFactor: 10,
   bystanderFloorMs: 50,
   bystanderSettleMs: 0,
   bystanderSuccess: 0.999,

@@ -60,8 +60,11 @@ export interface HistoryVerdict {
   readonly total: number;
   readonly promises: Readonly<Record<PromiseName, PromiseVerdict>>;
   readonly checked: Checked;
-  /** What P8 compares, in milliseconds: before the first fault, and during faults that do not strike the bystander itself. 0: no calls. */
-  readonly bystanderP99Ms: { readonly before: number; readonly during: number };
+  /**
+   * What P8 compares, in milliseconds: before the first fault, away from any, and during faults that do not strike the bystander itself. 0: no
+   * calls.
+   */
+  readonly bystanderP99Ms: { readonly before: number; readonly away: number; readonly during: number };
 }
 
 /** Counts all violations and lists the first ones of every promise, so that none crowds out another. */

@@ -28,10 +28,14 @@ export interface Figures {
   /** From then until the application answers 99 % of what it answers under the other faults. */
   readonly recoveryMs: Percentiles;
   readonly bystander: {
+    /** Before the first fault. */
     readonly baselineP99Ms: number;
+    /** Of those, and of calls between faults. */
+    readonly awayP99Ms: number;
     /** Of calls during faults that do not strike the bystander itself, as P8 compares them. */
     readonly faultsP99Ms: number;
     readonly calls: number;
+    /** Of calls during faults to those away from them: both had the same machine, and processes of the same age. */
     readonly ratio: number | null;
     /** Of all its calls from the first fault to the last one: also those whose process was killed or frozen, or whose database crashed. */
     readonly anyFaultP99Ms: number;
@@ -59,7 +63,7 @@ export function figuresOf(
   notShown: readonly string[],
 ): Figures {
   const counts = [...tally.counts].toSorted(([a], [b]) => a.localeCompare(b));
-  const { before, during } = verdict.bystanderP99Ms;
+  const { before, away, during } = verdict.bystanderP99Ms;
   return {
     seed: plan.seed,
     again: againBy(plan),
@@ -77,9 +81,10 @@ export function figuresOf(
     recoveryMs: percentilesOf(timeline.recoveries.map(({ applicationMs }) => applicationMs)),
     bystander: {
       baselineP99Ms: before,
+      awayP99Ms: away,
       faultsP99Ms: during,
       calls: verdict.promises.P8.checked,
-      ratio: before > 0 && during > 0 ? Math.round((during / before) * 100) / 100 : null,
+      ratio: away > 0 && during > 0 ? Math.round((during / away) * 100) / 100 : null,
       anyFaultP99Ms: timeline.bystanderFaultsP99Ms,
     },
     held: { baseline: mostHeld(timeline, 'baseline'), end: mostHeld(timeline, 'end') },

@@ -10,7 +10,7 @@ export function summaryOf(figures: Figures): string {
     `final answer elsewhere after it: ${times(figures.answeredElsewhereMs)}`,
     `PostgreSQL takes connections after its crash: ${times(figures.databaseRecoveryMs)}`,
     `99 % of what is answered without a crash, after that: ${times(figures.recoveryMs)}`,
-    `bystander p99: ${bystander.baselineP99Ms} ms before, ${bystander.faultsP99Ms} ms in ${bystander.calls} calls under faults (${bystander.ratio ?? '?'} times); ` +
+    `bystander p99: ${bystander.baselineP99Ms} ms before, ${bystander.awayP99Ms} ms away from faults, ${bystander.faultsP99Ms} ms in ${bystander.calls} calls under faults (${bystander.ratio ?? '?'} times); ` +
       `with those that strike itself ${bystander.anyFaultP99Ms} ms`,
     `held before: ${heldIn(held.baseline)}`,
     `held at the end: ${heldIn(held.end)}`,
