@@ -1,7 +1,8 @@
 import { execFileSync, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { accessSync, constants } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { createServer, type AddressInfo, type Server } from 'node:net';
 import { delimiter, join } from 'node:path';
 
 /** Servers that run beside PostgreSQL, and what tests compile, by the Debian package that brings each. */
@@ -102,16 +103,28 @@ export function startServer(
   };
 }
 
-/** Ports that nobody listens on at this moment, all different. */
+/** From here up to {@link PORTS_END} no usual system takes the port of a connection that leaves it, nor one for `listen(0)`. */
+const PORTS_BEGIN = 10_000;
+/** Linux begins here by default (`net.ipv4.ip_local_port_range`), others later. */
+const PORTS_END = 32_768;
+
+/**
+ * Ports that nobody listens on at this moment, all different, for servers that are told their port, or come back to it: nobody gets one
+ * by chance in between.
+ */
 export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      server.listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      return server;
-    }),
-  );
+  const servers: Server[] = [];
+  while (servers.length < count) {
+    const server = createServer();
+    const listening = once(server, 'listening');
+    server.listen(randomInt(PORTS_BEGIN, PORTS_END), '127.0.0.1');
+    try {
+      await listening;
+      servers.push(server);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    }
+  }
   const ports = servers.map((server) => (server.address() as AddressInfo).port);
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
   return ports;
