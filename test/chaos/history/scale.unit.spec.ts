@@ -121,5 +121,5 @@ describe('checking a long history', () => {
 
     expect(short / keys).toBeLessThan(1_300);
     expect(long / keys).toBeLessThan(1_300);
-  });
+  }, 60_000);
 });
