@@ -42,9 +42,7 @@ const verdict = await checkHistory(readHistory(done.historyFile), {
   exemptFaults: BEFALL_BYSTANDERS,
   // A COMMIT is lost within milliseconds: what comes of it counts, and not who was slow at that moment. In the other forms one fault follows
   // the other, and there is nothing between them.
-  ...(plan.form === 'calm'
-    ? { bystanderSettleMs: 1_000, bystanderBetween: true, exemptSettleMs: 2_000 }
-    : { exemptSettleMs: 300 }),
+  ...(plan.form === 'calm' ? { bystanderSettleMs: 1_000, bystanderBetween: true } : { exemptSettleMs: 300 }),
   poolSlack: POOL_SIZE,
   timerSlack: POOL_SIZE,
   // A process that is young grows: what it holds after minutes says nothing.

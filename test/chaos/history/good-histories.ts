@@ -1,5 +1,12 @@
 import { answerText } from './answer.js';
-import { history, type HistoryBuilder, lease, numbers, wellUsed } from './history-builder.js';
+import {
+  history,
+  type HistoryBuilder,
+  lease,
+  numbers,
+  pacedBystanders,
+  wellUsed,
+} from './history-builder.js';
 import type { CheckOptions } from './options.js';
 
 /** A history that looks suspicious, and in which every promise is kept. */
@@ -322,18 +329,7 @@ export const GOOD_HISTORIES: readonly GoodHistory[] = [
   },
   {
     accepts: 'bystanders that are three times as slow on a machine that is, as those between faults show',
-    history: history()
-      .bystanders(numbers(1_000, 100), 20)
-      .fault('cache freeze', 10_000, 20_000)
-      .at(10_000)
-      .bystanders(numbers(2_000, 100), 60)
-      .at(23_000)
-      .bystanders(numbers(2_100, 200), 60)
-      .at(40_000)
-      .first(1)
-      .swept(9)
-      .effect()
-      .record(),
+    history: pacedBystanders(60, 60),
     options: { bystanderBetween: true },
   },
   {

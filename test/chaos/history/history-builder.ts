@@ -185,3 +185,18 @@ export const wellUsed = (): HistoryBuilder => history().first(1).swept(9).effect
 /** The numbers from `from`, so many. */
 export const numbers = (from: number, count: number): readonly number[] =>
   Array.from({ length: count }, (_, index) => from + index);
+
+/** Bystanders of 20 ms, then of `duringMs` while a cache is frozen, then of `behindMs` behind that, and a key that is well used. */
+export const pacedBystanders = (duringMs: number, behindMs: number): HistoryBuilder =>
+  history()
+    .bystanders(numbers(1_000, 100), 20)
+    .fault('cache freeze', 10_000, 32_000)
+    .at(10_000)
+    .bystanders(numbers(2_000, 100), duringMs)
+    .at(35_000)
+    .bystanders(numbers(2_100, 200), behindMs)
+    .at(80_000)
+    .first(1)
+    .swept(9)
+    .effect()
+    .record();
