@@ -46,7 +46,7 @@ export const USAGE = `npm run chaos -- [--minutes N [--fierce] | --gate] [--seed
 
 /** Of an hour: faults have time to show what comes of them, and most requests meet none. */
 const CALM: Rates = {
-  kill: 12,
+  kill: 16,
   freeze: 4,
   'lost COMMIT': 12,
   terminate: 6,

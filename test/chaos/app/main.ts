@@ -61,7 +61,7 @@ export async function start(): Promise<void> {
   process.on('message', (command: Command) => {
     switch (command.kind) {
       case 'sabotage':
-        sabotage(command);
+        sabotage(command, report);
         return report({ kind: 'armed', key: command.key });
       case 'disarm':
         return calmDown();

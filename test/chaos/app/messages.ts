@@ -18,7 +18,15 @@ export type SabotageAction = 'kill' | 'freeze';
 
 /** What an instance tells the driver. */
 export type Report =
-  { readonly kind: 'listening' } | { readonly kind: 'armed'; readonly key: string } | Stats;
+  { readonly kind: 'listening' } | { readonly kind: 'armed'; readonly key: string } | LastWords | Stats;
+
+/** The process kills itself now, for the request with the key. */
+export interface LastWords {
+  readonly kind: 'last words';
+  readonly key: string;
+  /** By the clock of the machine, in whole milliseconds since 1970. */
+  readonly atMs: number;
+}
 
 /** What the process holds. */
 export interface Stats {

@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { CanActivate, ExecutionContext } from '@nestjs/common';
 import { armFailpoints } from 'nestjs-pg-idempotency/testing';
-import type { Command } from './messages.js';
+import type { Command, LastWords } from './messages.js';
 
 const SIGNALS = { kill: 'SIGKILL', freeze: 'SIGSTOP' } as const;
 
@@ -11,11 +11,15 @@ const serving = new AsyncLocalStorage<string>();
 let disarm: (() => void) | undefined;
 
 /** The signal comes from the process to itself, so that not one instruction behind the point is carried out before it. */
-export function sabotage({ key, failAt, action }: Extract<Command, { kind: 'sabotage' }>): void {
+export function sabotage(
+  { key, failAt, action }: Extract<Command, { kind: 'sabotage' }>,
+  say: (words: LastWords) => void,
+): void {
   calmDown();
   disarm = armFailpoints((point) => {
     if (point !== failAt || serving.getStore() !== key) return;
     calmDown();
+    if (action === 'kill') say({ kind: 'last words', key, atMs: Date.now() });
     process.kill(process.pid, SIGNALS[action]);
   });
 }

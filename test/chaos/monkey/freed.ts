@@ -7,14 +7,19 @@ import { HARNESS } from '../world/database.js';
 const LOCKABLE = {
   name: 'lockable',
   text: `
-SELECT 1 FROM idempotency_keys
- WHERE key_hash = ${KEY_HASH_SQL("'default'", '$1::text', '$2::text')}
-   FOR UPDATE SKIP LOCKED`,
+WITH locked AS MATERIALIZED (
+  SELECT 1 FROM idempotency_keys
+   WHERE key_hash = ${KEY_HASH_SQL("'default'", '$1::text', '$2::text')}
+     FOR UPDATE SKIP LOCKED)
+SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS "atMs" FROM locked`,
 };
 
 const PAUSE_MS = 2;
 
-/** Looks whether the row of a record can be locked, as a claim does it. Its connection is open before an owner dies. */
+/**
+ * Looks whether the row of a record can be locked, as a claim does it. Its connection is open before an owner dies. The time is that of
+ * PostgreSQL when it has the lock: until this process hears of it, it is busy with hundreds of other calls.
+ */
 export class FreedProbe {
   #client: pg.Client | undefined;
 
@@ -34,15 +39,18 @@ export class FreedProbe {
     }
   }
 
-  /** Resolves when the row can be locked; answers the milliseconds until then, `undefined` when nobody knows after `deadlineMs`. */
-  async freedAfter({ scope, key }: Subject, deadlineMs: number): Promise<number | undefined> {
+  /**
+   * Resolves when the row can be locked; answers when that was, by the clock of the machine in milliseconds since 1970; `undefined` when
+   * nobody knows after `deadlineMs`.
+   */
+  async freedAtMs({ scope, key }: Subject, deadlineMs: number): Promise<number | undefined> {
     const began = performance.now();
     const client = this.#client;
     if (client === undefined) return undefined;
     try {
       while (performance.now() - began < deadlineMs) {
-        const { rowCount } = await client.query({ ...LOCKABLE, values: [scope, key] });
-        if (rowCount === 1) return performance.now() - began;
+        const { rows } = await client.query<{ atMs: number }>({ ...LOCKABLE, values: [scope, key] });
+        if (rows[0] !== undefined) return rows[0].atMs;
         await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       }
     } catch {

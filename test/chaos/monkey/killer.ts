@@ -61,14 +61,20 @@ export class Killer implements Hand {
     const isReached = await this.#isReached(died, answered);
     if (!isReached) instance.signal('SIGKILL');
     await died;
+    const goneAtMs = Date.now();
     tally.add(isReached ? `kill at ${point}` : 'kill anywhere');
     if (isReached && wish.mode === 'transaction' && OWNED.includes(point)) {
       const diedAt = performance.now();
       // Before somebody asks for the key again, and holds it as the dead one did.
       if (isProbed) {
-        const freed = await this.#probe.freedAfter(wish, FREED_WITHIN_MS);
-        if (freed === undefined) tally.add('owner whose key was not seen free');
-        else tally.freedMs.push(freed);
+        const freedAtMs = await this.#probe.freedAtMs(wish, FREED_WITHIN_MS);
+        const signalAtMs = instance.diedAtMs(wish.key);
+        if (freedAtMs === undefined) tally.add('owner whose key was not seen free');
+        else if (signalAtMs === undefined) tally.add('owner whose last words were not heard');
+        else {
+          tally.freedMs.push(freedAtMs - goneAtMs);
+          tally.freedFromSignalMs.push(freedAtMs - signalAtMs);
+        }
       }
       const ms = await this.#answeredElsewhere(workshop, instance, wish, diedAt);
       if (ms !== undefined) tally.answeredMs.push(ms);

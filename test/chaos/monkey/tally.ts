@@ -2,8 +2,10 @@
 export class Tally {
   /** `kill at committed`: 12. */
   readonly counts = new Map<string, number>();
-  /** Milliseconds from the death of an owner until its row can be locked, in transaction mode. */
+  /** Milliseconds from the end of an owner's process, as who watches over it learns of it, until its row is locked; transaction mode. */
   readonly freedMs: number[] = [];
+  /** The same from the signal on: with what the kernel takes to tear a process down before it closes its connections. */
+  readonly freedFromSignalMs: number[] = [];
   /** Milliseconds from the death of an owner until a retry elsewhere has its final answer, in transaction mode. */
   readonly answeredMs: number[] = [];
 

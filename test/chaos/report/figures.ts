@@ -19,8 +19,10 @@ export interface Figures {
   readonly notShown: readonly string[];
   readonly faults: Readonly<Record<string, number>>;
   readonly outcomes: Timeline['outcomes'];
-  /** From the death of an owner in transaction mode until a claim may lock its row. */
+  /** From the end of an owner's process in transaction mode until a claim may lock its row. */
   readonly keyFreedMs: Percentiles;
+  /** From the signal that ends it: with what the kernel takes to tear the process down. */
+  readonly keyFreedFromSignalMs: Percentiles;
   /** From the death of an owner in transaction mode until a retry on another instance has the final answer. */
   readonly answeredElsewhereMs: Percentiles;
   /** From a crash of PostgreSQL until it takes connections again. */
@@ -76,6 +78,7 @@ export function figuresOf(
     faults: Object.fromEntries(counts),
     outcomes: timeline.outcomes,
     keyFreedMs: percentilesOf(tally.freedMs),
+    keyFreedFromSignalMs: percentilesOf(tally.freedFromSignalMs),
     answeredElsewhereMs: percentilesOf(tally.answeredMs),
     databaseRecoveryMs: percentilesOf(timeline.recoveries.map(({ databaseMs }) => databaseMs)),
     recoveryMs: percentilesOf(timeline.recoveries.map(({ applicationMs }) => applicationMs)),

@@ -6,7 +6,8 @@ export function summaryOf(figures: Figures): string {
   return [
     ...Object.entries(figures.faults).map(counted),
     ...Object.entries(figures.outcomes).map(([name, count]) => counted([`answers: ${name}`, count])),
-    `key freed after its owner's death, transaction mode: ${times(figures.keyFreedMs)}`,
+    `key freed after its owner's process is gone, transaction mode: ${times(figures.keyFreedMs)}`,
+    `key freed after the signal that ends it: ${times(figures.keyFreedFromSignalMs)}`,
     `final answer elsewhere after it: ${times(figures.answeredElsewhereMs)}`,
     `PostgreSQL takes connections after its crash: ${times(figures.databaseRecoveryMs)}`,
     `99 % of what is answered without a crash, after that: ${times(figures.recoveryMs)}`,

@@ -1,11 +1,14 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Failpoint } from 'nestjs-pg-idempotency/testing';
-import type { Command, Report, SabotageAction, Stats } from '../app/messages.js';
+import type { Command, LastWords, Report, SabotageAction, Stats } from '../app/messages.js';
 import type { InstanceSettings } from '../app/settings.js';
 
 const ANSWER_WITHIN_MS = 2_000;
+/** As systemd and Docker have it unless they are told otherwise. */
+const RESTART_AFTER_MS = 100;
 
 const LAUNCH = new URL('../app/launch.cjs', import.meta.url);
 
@@ -19,6 +22,7 @@ export class Instance {
   #starting: Promise<void> | undefined;
   #died: (() => void)[] = [];
   #starts = 0;
+  #lastWords: LastWords | undefined;
 
   constructor(
     readonly index: number,
@@ -49,6 +53,14 @@ export class Instance {
   /** Resolves when the process that works here now is gone. */
   died(): Promise<void> {
     return new Promise((resolve) => this.#died.push(resolve));
+  }
+
+  /**
+   * When the process killed itself for the request with the key, by the clock of the machine in milliseconds; `undefined` when it did
+   * not say so. Its words may arrive a moment after {@link died} has resolved.
+   */
+  diedAtMs(key: string): number | undefined {
+    return this.#lastWords?.key === key ? this.#lastWords.atMs : undefined;
   }
 
   /** What the request with the key comes to here. Resolves when the process is ready for that, `false` when it does not say so. */
@@ -103,6 +115,9 @@ export class Instance {
     this.#process = child;
     // What is said to a process that has just died says nothing to anybody.
     child.on('error', () => undefined);
+    child.on('message', (report: Report) => {
+      if (report.kind === 'last words') this.#lastWords = report;
+    });
     child.once('exit', () => {
       this.#process = undefined;
       for (const tell of this.#died.splice(0)) tell();
@@ -112,6 +127,7 @@ export class Instance {
   }
 
   async #again(): Promise<void> {
+    await pause(RESTART_AFTER_MS);
     // One that died while it was starting is waited for first.
     await this.#starting;
     if (!this.#isClosing) await this.start();
