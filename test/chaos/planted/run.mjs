@@ -11,7 +11,6 @@ const BUGS = [
   'repositories do not join the attempt',
   'every attempt asks other systems with keys of its own',
   'what is not to be run twice by itself is taken over',
-  'a late attempt of lease mode is not told from the one that has the record',
   'another payload is answered from a copy',
   'keys of all users in one scope',
 ];
