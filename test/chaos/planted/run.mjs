@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { copyTree, plant, ROOT } from '../../mutants/copy.mjs';
 import { MUTANTS } from '../../mutants/mutants.mjs';
 
-/** Each breaks another promise, some of them only under a fault: a death, a frozen process. */
+/** They break P1, P4, P5 and P7; one of them shows only when an attempt has died or was overtaken. */
 const BUGS = [
   'repositories do not join the attempt',
   'every attempt asks other systems with keys of its own',

@@ -13,8 +13,8 @@ const RESTART_AFTER_MS = 100;
 const LAUNCH = new URL('../app/launch.cjs', import.meta.url);
 
 /**
- * One place behind the balancer. A process works there; when it dies, another one is started on the same port at once, as a supervisor
- * does it.
+ * One place behind the balancer. A process works there; when it dies, another one is started on the same port, as a supervisor does
+ * it.
  */
 export class Instance {
   #process: ChildProcess | undefined;
