@@ -1,15 +1,16 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Caller } from './clients/caller.js';
 
-const EVERY_MS = 20;
-
 /** Uses the route that nothing protects, at a steady pace, whatever became of the calls before: a wait must not hide others. */
 export class PassersBy {
   readonly #under = new Set<Promise<unknown>>();
   #isOver = false;
   #running: Promise<void> = Promise.resolve();
 
-  constructor(private readonly caller: Caller) {}
+  constructor(
+    private readonly caller: Caller,
+    private readonly everyMs: number,
+  ) {}
 
   start(): void {
     this.#running = this.#pass();
@@ -25,7 +26,7 @@ export class PassersBy {
     for (let number = 1; !this.#isOver; number++) {
       const call = this.caller.passBy('passer-by', number).finally(() => this.#under.delete(call));
       this.#under.add(call);
-      await pause(EVERY_MS);
+      await pause(this.everyMs);
     }
   }
 }

@@ -36,8 +36,9 @@ export async function run(plan: Plan, say: (line: string) => void): Promise<Run>
   const log = new HistoryLog(join(plan.folder, 'history.jsonl'));
   const random = randomOf(plan.seed);
   const tally = new Tally();
-  const world = await openWorld((request) =>
-    log.tell({ kind: 'provider-call', atMs: log.nowMs, ...request }),
+  const world = await openWorld(
+    (request) => log.tell({ kind: 'provider-call', atMs: log.nowMs, ...request }),
+    plan.hasStandbys,
   );
   try {
     const caller = new Caller(`http://127.0.0.1:${world.clientWay.port}`, log, plan.clients * 4);
@@ -47,7 +48,7 @@ export async function run(plan: Plan, say: (line: string) => void): Promise<Run>
       duplicates: plan.duplicates,
       random: random.fork(),
     });
-    const passersBy = new PassersBy(caller);
+    const passersBy = new PassersBy(caller, plan.passByEveryMs);
     const sampler = new Sampler(world, log, SAMPLE_EVERY_MS);
     const workshop = { world, traffic, caller, log, tally, lending: new Lending(world.instances) };
     const monkey = new Monkey(workshop, random.fork(), plan.rates);

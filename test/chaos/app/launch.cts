@@ -1,5 +1,5 @@
-// Runs the bundle of an instance. What V8 has compiled of it is kept beside it, so that the processes that are started after this one need
-// not compile it: a run starts hundreds of them.
+// Loads the bundle of an instance, and runs it when it is told to. What V8 has compiled of it is kept beside it, so that the processes
+// that are started after this one need not compile it: a run starts hundreds of them.
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { setFlagsFromString } from 'node:v8';
@@ -17,6 +17,10 @@ const SERVED_MS = 2_500;
 // What has not run for a while would be missing from what is kept.
 setFlagsFromString('--no-flush-bytecode');
 
+// As later versions of Node.js have it. Where it is missing, `pg` makes a `Response` to find out what it runs on, and a process takes a tenth
+// longer to start.
+if (!('navigator' in globalThis)) Object.assign(globalThis, { navigator: { userAgent: 'Node.js' } });
+
 const bundle = process.env['CHAOS_BUNDLE'] ?? '';
 const compiled = `${bundle}.compiled`;
 const script = new Script(`(function (exports, require, __filename) {${readFileSync(bundle, 'latin1')}\n})`, {
@@ -26,7 +30,8 @@ const script = new Script(`(function (exports, require, __filename) {${readFileS
 const program: Partial<Program> = {};
 (script.runInThisContext() as Wrapped)(program, createRequire(__filename), __filename);
 const isKnown = existsSync(compiled) && script.cachedDataRejected !== true;
-void run();
+// The first message of all is `serve`.
+process.once('message', () => void run());
 
 async function run(): Promise<void> {
   await program.start?.();

@@ -65,6 +65,8 @@ export async function start(): Promise<void> {
         return report({ kind: 'armed', key: command.key });
       case 'disarm':
         return calmDown();
+      case 'serve':
+        return;
       case 'stats':
         return report(statsOf(app.get<DataSource>(getDataSourceToken())));
       default:

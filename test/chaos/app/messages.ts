@@ -2,6 +2,8 @@ import type { Failpoint } from 'nestjs-pg-idempotency/testing';
 
 /** What the driver tells an instance. */
 export type Command =
+  /** The process that has been loaded opens its port. Answered with `listening`. */
+  | { readonly kind: 'serve' }
   /** The request with the key kills or freezes the process when it comes to `failAt`. Answered with `armed`. */
   | {
       readonly kind: 'sabotage';

@@ -7,6 +7,8 @@ SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))::int AS terminated
   FROM (SELECT pid FROM pg_stat_activity
          WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
            AND application_name = ''
+           -- Not of an instance that has just started: it would end and be started again, which tries nothing.
+           AND backend_start < clock_timestamp() - interval '600 milliseconds'
          ORDER BY state = 'idle', random()
          LIMIT $1) AS struck`;
 

@@ -13,11 +13,12 @@ const RESTART_AFTER_MS = 100;
 const LAUNCH = new URL('../app/launch.cjs', import.meta.url);
 
 /**
- * One place behind the balancer. A process works there; when it dies, another one is started on the same port, as a supervisor does
- * it.
+ * One place behind the balancer. A process works there; when it dies, another one takes its port, as a supervisor does it: one that is
+ * started then, or with `hasStandby` one that was started and loaded before, so that the next death need not wait for that.
  */
 export class Instance {
   #process: ChildProcess | undefined;
+  #standby: ChildProcess | undefined;
   #isClosing = false;
   #starting: Promise<void> | undefined;
   #died: (() => void)[] = [];
@@ -28,6 +29,7 @@ export class Instance {
     readonly index: number,
     readonly settings: InstanceSettings,
     private readonly bundle: string,
+    private readonly hasStandby: boolean,
   ) {}
 
   get url(): string {
@@ -99,22 +101,14 @@ export class Instance {
   async close(): Promise<void> {
     this.#isClosing = true;
     await this.#starting?.catch(() => undefined);
-    const child = this.#process;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const exit = once(child, 'exit');
-    child.kill('SIGKILL');
-    await exit;
+    await Promise.all([kill(this.#process), kill(this.#standby)]);
   }
 
   async #launch(): Promise<void> {
     this.#starts++;
-    const child = fork(LAUNCH, [], {
-      env: { ...process.env, CHAOS_BUNDLE: this.bundle, CHAOS_INSTANCE: JSON.stringify(this.settings) },
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    });
+    const child = this.#standby ?? this.#load();
+    this.#standby = undefined;
     this.#process = child;
-    // What is said to a process that has just died says nothing to anybody.
-    child.on('error', () => undefined);
     child.on('message', (report: Report) => {
       if (report.kind === 'last words') this.#lastWords = report;
     });
@@ -123,7 +117,24 @@ export class Instance {
       for (const tell of this.#died.splice(0)) tell();
       if (!this.#isClosing) void this.#again();
     });
-    await Promise.race([once(child, 'message'), once(child, 'exit')]);
+    const isOver = Promise.race([once(child, 'message'), once(child, 'exit')]);
+    this.#tell({ kind: 'serve' });
+    await isOver;
+    if (this.hasStandby && !this.#isClosing) this.#standby = this.#load();
+  }
+
+  /** A process that does nothing until it is told to serve. */
+  #load(): ChildProcess {
+    const child = fork(LAUNCH, [], {
+      env: { ...process.env, CHAOS_BUNDLE: this.bundle, CHAOS_INSTANCE: JSON.stringify(this.settings) },
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
+    // What is said to a process that has just died says nothing to anybody.
+    child.on('error', () => undefined);
+    child.once('exit', () => {
+      if (this.#standby === child) this.#standby = undefined;
+    });
+    return child;
   }
 
   async #again(): Promise<void> {
@@ -157,4 +168,11 @@ export class Instance {
   #tell(command: Command): void {
     if (this.#process?.connected === true) this.#process.send(command, () => undefined);
   }
+}
+
+async function kill(child: ChildProcess | undefined): Promise<void> {
+  if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  const exit = once(child, 'exit');
+  child.kill('SIGKILL');
+  await exit;
 }

@@ -1,7 +1,10 @@
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { freePorts } from '../../../deploy/local/processes.js';
 import { startMemcached, type MemcachedServer } from '../../../deploy/local/memcached-server.js';
 import { type NginxServer, startNginx } from '../../../deploy/local/nginx-server.js';
@@ -9,7 +12,6 @@ import { type RedisServer, startRedis } from '../../../deploy/local/redis-server
 import type { ProviderRequest } from '../app/provider.client.js';
 import type { CacheSettings } from '../app/settings.js';
 import { type FaultProxy, startFaultProxy } from '../../support/fault-proxy.js';
-import { bundleInstance } from './bundle.js';
 import { type Database, startDatabase } from './database.js';
 import { Instance } from './instance.js';
 import { type Provider, startProvider } from './provider.js';
@@ -36,8 +38,20 @@ export interface World {
   close(): Promise<void>;
 }
 
+const BUNDLE = fileURLToPath(new URL('bundle.js', import.meta.url));
+
+/** In a process of its own: every process that the driver starts later is a copy of its memory first. */
+async function bundleInto(folder: string): Promise<string> {
+  const file = join(folder, 'instance.cjs');
+  await promisify(execFile)(process.execPath, [BUNDLE, file]);
+  return file;
+}
+
 /** Four instances behind nginx, two on Express and two on Fastify, two with Redis behind their memory and two with Memcached. */
-export async function openWorld(onProviderCall: (request: ProviderRequest) => void): Promise<World> {
+export async function openWorld(
+  onProviderCall: (request: ProviderRequest) => void,
+  hasStandbys: boolean,
+): Promise<World> {
   const opened: (() => Promise<unknown>)[] = [];
   const open = async <T>(start: Promise<T>, close: (started: T) => Promise<unknown>): Promise<T> => {
     const started = await start;
@@ -53,7 +67,7 @@ export async function openWorld(onProviderCall: (request: ProviderRequest) => vo
     const folder = mkdtempSync(join(tmpdir(), 'idempotency-chaos-bundle-'));
     opened.unshift(async () => rmSync(folder, { recursive: true, force: true }));
     const [bundle, database, redis, memcached] = await Promise.all([
-      bundleInstance(folder),
+      bundleInto(folder),
       open(startDatabase(), stop),
       open(startRedis(), stop),
       open(startMemcached(), stop),
@@ -89,7 +103,7 @@ export async function openWorld(onProviderCall: (request: ProviderRequest) => vo
         maxRuntime: `${MAX_RUNTIME_MS}ms`,
         leaseTtl: `${LEASE_MS}ms`,
       } as const;
-      const instance = new Instance(index, settings, bundle);
+      const instance = new Instance(index, settings, bundle, hasStandbys);
       instances.push(instance);
       await open(Promise.resolve(instance), close);
     }
