@@ -31,8 +31,12 @@ export class Freezer implements Hand {
   async strike(workshop: Workshop, random: Random): Promise<void> {
     const { lending, log, traffic, tally } = workshop;
     await lending.use(random, async (instance) => {
-      const point = POINTS[this.#next++ % POINTS.length] as Failpoint;
-      const wish = traffic.newWish(random, { route: random.pick(FAILPOINTS[point]) });
+      const turn = this.#next++;
+      const point = POINTS[turn % POINTS.length] as Failpoint;
+      const route = random.pick(FAILPOINTS[point]);
+      // By turns the one that takes over has finished when the frozen one goes on, or is still at work.
+      const lingers = route === 'lease-retry' && Math.floor(turn / POINTS.length) % 2 === 1;
+      const wish = traffic.newWish(random, { route, ...(lingers ? { behaviour: 'linger' } : {}) });
       await during(log, 'freeze', `${instance.index} at ${point}`, async () => {
         const wasFrozen = await this.#freeze(workshop, instance, point, wish);
         tally.add(wasFrozen ? `zombie at ${point}` : 'freeze whose point was not reached');
