@@ -6,6 +6,7 @@ import {
   IdempotencyAdmin,
   IdempotencyConfigurationError,
 } from 'nestjs-pg-idempotency';
+import type pg from 'pg';
 import { DataSource } from 'typeorm';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { isPooled } from './support/database.js';
@@ -374,6 +375,32 @@ describe('the life of a database', () => {
     expect(await leaving.notes(refused)).toEqual(['']);
     await expire(leaving, label);
     await until('it is looked after again', async () => (await leaving.records(label)).length === 0);
+  });
+
+  it('is left alone while its data source closes', async () => {
+    const { app, tenants } = await start({ reapInterval: 50, completer: { after: 50, interval: 20 } });
+    const [leaving, staying] = [await tenants.open('leaving'), await tenants.open('staying')];
+    const label = tenants.play(({ write }) => write());
+    await app.post('plain', leaving, label);
+    await app.post('plain', staying, label);
+    const warnings = logged('warn');
+    const { master } = leaving.dataSource.driver as unknown as { master: pg.Pool };
+    // It closes for as long as somebody has one of its connections.
+    const client = await master.connect();
+    const closed = leaving.dataSource.destroy();
+    try {
+      expect(leaving.dataSource.isInitialized).toBe(true);
+      for (let round = 1; round <= 3; round++) {
+        const next = tenants.play(({ write }) => write());
+        await app.post('plain', staying, next);
+        await expire(staying, next);
+        await until('the other one is looked after', async () => (await staying.records(next)).length === 0);
+      }
+    } finally {
+      client.release();
+    }
+    await closed;
+    expect(warnings).toEqual([]);
   });
 
   it('keeps no closed data source in memory', async () => {

@@ -111,8 +111,10 @@ export async function openDatabase(
   });
   const engines = { transaction: transactions, lease: leaseEngine };
   const isOpen = (): boolean => dataSource.isInitialized && poolOf(dataSource) === pool;
+  // TypeORM calls a data source open until the last of its connections is closed, and its pool gives none away before that.
+  const isClosing = (): boolean => !isOpen() || pool?.ending === true;
   // A tenant's data source that was closed must not be kept in memory by what looks at its database.
-  const life = { isOver: isTenant ? () => !isOpen() : undefined, isSpread: isTenant, lookups };
+  const life = { isOver: isTenant ? isClosing : undefined, isSpread: isTenant, lookups };
   return {
     engines,
     leaseEngine,

@@ -33,7 +33,7 @@ export function connectionsOf(dataSource: DataSource): ConnectionSource {
 }
 
 /** The pool of the primary: a data source that was closed has none, and one that was opened again another one. */
-export function poolOf(dataSource: DataSource): object | undefined {
+export function poolOf(dataSource: DataSource): Pick<Pool, 'ending'> | undefined {
   return (dataSource.driver as unknown as Partial<PostgresDriverLike>).master;
 }
 
