@@ -361,10 +361,18 @@ export const MUTANTS = [
   {
     name: 'the reaper of a closed data source goes on',
     file: 'databases/database.ts',
-    find: 'isOver: isTenant ? () => !isOpen() : undefined',
+    find: 'isOver: isTenant ? isClosing : undefined',
     replace: 'isOver: undefined',
     spec: 'test/tenants-life.e2e-spec.ts',
     test: 'keeps no closed data source in memory',
+  },
+  {
+    name: 'a database is looked after while its data source closes',
+    file: 'databases/database.ts',
+    find: '!isOpen() || pool?.ending === true',
+    replace: '!isOpen()',
+    spec: 'test/tenants-life.e2e-spec.ts',
+    test: 'left alone while its data source closes',
   },
   {
     name: 'everybody who sees a database first prepares it',
