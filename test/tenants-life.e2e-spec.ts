@@ -42,6 +42,16 @@ async function start(
   return { app, tenants };
 }
 
+/** Two tenants whose databases are looked after often: each has a record under `label`. */
+async function startForTwo() {
+  const { app, tenants } = await start({ reapInterval: 50, completer: { after: 50, interval: 20 } });
+  const [leaving, staying] = [await tenants.open('leaving'), await tenants.open('staying')];
+  const label = tenants.play(({ write }) => write());
+  await app.post('plain', leaving, label);
+  await app.post('plain', staying, label);
+  return { app, tenants, leaving, staying, label, warnings: logged('warn') };
+}
+
 function newTenants(): Tenants {
   const tenants = new Tenants();
   closing.push(() => tenants.close());
@@ -349,12 +359,7 @@ describe('the life of a database', () => {
   });
 
   it('ends with its data source: nothing runs for it, others go on, and one of that name begins anew', async () => {
-    const { app, tenants } = await start({ reapInterval: 50, completer: { after: 50, interval: 20 } });
-    const [leaving, staying] = [await tenants.open('leaving'), await tenants.open('staying')];
-    const label = tenants.play(({ write }) => write());
-    await app.post('plain', leaving, label);
-    await app.post('plain', staying, label);
-    const warnings = logged('warn');
+    const { app, tenants, leaving, staying, label, warnings } = await startForTwo();
     logged('error');
     await leaving.dataSource.destroy();
     const refused = tenants.play(({ write }) => write());
@@ -378,12 +383,7 @@ describe('the life of a database', () => {
   });
 
   it('is left alone while its data source closes', async () => {
-    const { app, tenants } = await start({ reapInterval: 50, completer: { after: 50, interval: 20 } });
-    const [leaving, staying] = [await tenants.open('leaving'), await tenants.open('staying')];
-    const label = tenants.play(({ write }) => write());
-    await app.post('plain', leaving, label);
-    await app.post('plain', staying, label);
-    const warnings = logged('warn');
+    const { app, tenants, leaving, staying, warnings } = await startForTwo();
     const { master } = leaving.dataSource.driver as unknown as { master: pg.Pool };
     // It closes for as long as somebody has one of its connections.
     const client = await master.connect();
