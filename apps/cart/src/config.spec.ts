@@ -29,6 +29,7 @@ describe('readConfig', () => {
       confirmations: true,
       replayCache: { kind: 'none' },
       replayCacheKey: undefined,
+      replayCacheTimeout: undefined,
       demo: true,
       logLevel: 'warn',
     });
@@ -63,6 +64,7 @@ describe('readConfig', () => {
         CONFIRMATIONS: 'off',
         REPLAY_CACHE: 'memcached://cache-1,cache-2:11212',
         REPLAY_CACHE_KEY: 'ab'.repeat(32),
+        REPLAY_CACHE_TIMEOUT: '80ms',
         NODE_ENV: 'production',
         LOG_LEVEL: 'debug',
       }),
@@ -87,6 +89,7 @@ describe('readConfig', () => {
         ],
       },
       replayCacheKey: 'ab'.repeat(32),
+      replayCacheTimeout: '80ms',
       demo: false,
       logLevel: 'debug',
     });
@@ -108,6 +111,7 @@ describe('readConfig', () => {
     ['PAYMENT_PROVIDER_URL', 'ftp://pay.example.com'],
     ['PAYMENT_PROVIDER_URL', 'https://pay.example.com/#v1'],
     ['LEASE_TTL', '30'],
+    ['REPLAY_CACHE_TIMEOUT', '80'],
     ['LEASE_TTL', '0s'],
     ['COMPLETE_AFTER', '5 minutes'],
     ['CONFIRMATIONS', 'true'],

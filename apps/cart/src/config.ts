@@ -30,6 +30,8 @@ export interface CartConfig {
   readonly replayCache: ReplayCacheChoice;
   /** What the copies in a shared cache are sealed with: 32 bytes in hexadecimal or base64. */
   readonly replayCacheKey: string | undefined;
+  /** How long a shared cache is waited for; `undefined`: as the library has it. */
+  readonly replayCacheTimeout: Duration | undefined;
   /** Whether the `X-Demo-…` headers work. */
   readonly demo: boolean;
   readonly logLevel: (typeof LOG_LEVELS)[number];
@@ -94,6 +96,7 @@ export function readConfig(env: NodeJS.ProcessEnv): CartConfig {
       REPLAY_CACHE_FORMS,
     ),
     replayCacheKey: env['REPLAY_CACHE_KEY']?.trim() || undefined,
+    replayCacheTimeout: duration('REPLAY_CACHE_TIMEOUT', undefined),
     demo: env['NODE_ENV'] !== 'production',
     logLevel: oneOf('LOG_LEVEL', 'warn', LOG_LEVELS),
   };

@@ -38,7 +38,7 @@ async function start(): Promise<void> {
   if (config.databaseUrl !== undefined) await ensureReachable(config.databaseUrl);
   const database = config.databaseUrl ?? (await startDatabase(config));
   await ensurePortFree(config.port, config.host);
-  const replayCache = await replayCacheOf(config.replayCache, config.replayCacheKey);
+  const replayCache = await replayCacheOf(config);
   up.app = await createCartApp({
     ...config,
     databaseUrl: database,
