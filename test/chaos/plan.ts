@@ -118,11 +118,11 @@ const GATE: Omit<Plan, 'seed' | 'folder'> = {
   baselineMs: 5_000,
   // As few as keep every instance at work: what they ask of processes that have just started is the processor time of the next kill.
   clients: 12,
-  pace: 3.5,
-  passByEveryMs: 100,
+  pace: 2,
+  passByEveryMs: 250,
   duplicates: 8,
   tellEveryMs: 15_000,
-  rates: { kill: 180, freeze: 18, 'lost COMMIT': 80, terminate: 130, crash: 1.6, network: 6, cache: 5 },
+  rates: { kill: 180, freeze: 20, 'lost COMMIT': 100, terminate: 140, crash: 1.8, network: 6, cache: 5 },
   // A kill waits for little else than the processor then.
   hasStandbys: true,
   least: {

@@ -51,7 +51,8 @@ export async function run(plan: Plan, say: (line: string) => void): Promise<Run>
     const passersBy = new PassersBy(caller, plan.passByEveryMs);
     const sampler = new Sampler(world, log, SAMPLE_EVERY_MS);
     const workshop = { world, traffic, caller, log, tally, lending: new Lending(world.instances) };
-    const monkey = new Monkey(workshop, random.fork(), plan.rates);
+    const enoughTerminated = plan.form === 'gate' ? plan.least.terminated : Number.POSITIVE_INFINITY;
+    const monkey = new Monkey(workshop, random.fork(), plan.rates, enoughTerminated);
     const progress = setInterval(() => say(progressOf(log, tally, traffic)), plan.tellEveryMs);
     try {
       traffic.start();
@@ -71,9 +72,10 @@ export async function run(plan: Plan, say: (line: string) => void): Promise<Run>
       await pause(CALM_MS);
       await Promise.all([traffic.stop(), passersBy.stop()]);
       say(`${traffic.wishes.length} keys are asked for once more`);
-      // Once, and again where that was quicker than the requests that are to be checked.
-      do await sweep(caller, traffic.wishes);
-      while (traffic.wishes.length > 0 && log.requests < plan.least.requests);
+      let answered = await sweep(caller, traffic.wishes);
+      // And again, while fewer requests than are to be checked have been sent.
+      while (answered.length > 0 && log.requests < plan.least.requests)
+        answered = await sweep(caller, answered);
       sampler.phase = 'end';
       await sampler.stop();
       await sampler.sample();

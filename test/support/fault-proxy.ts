@@ -18,6 +18,8 @@ export interface FaultProxy {
   readonly port: number;
   /** How many connections go through it. */
   readonly connections: number;
+  /** By which the server tells its connections apart: the ports that they come from. */
+  serverSidePorts(): readonly number[];
   /** For all connections, open and new, until it is called again; without a fault they are as good as direct. */
   setFault(fault?: WayFault): void;
   /** One side of each open connection is ended; the other goes on. */
@@ -139,6 +141,7 @@ export async function startFaultProxy({
     get connections() {
       return pairs.size;
     },
+    serverSidePorts: () => [...pairs].flatMap(({ server }) => server.localPort ?? []),
     setFault: (next) => {
       fault = next;
       for (const pair of pairs) {

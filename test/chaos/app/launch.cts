@@ -13,6 +13,8 @@ type Wrapped = (exports: Partial<Program>, require: NodeJS.Require, file: string
 
 /** In the warm-up of a run: nobody waits for an answer meanwhile. */
 const SERVED_MS = 2_500;
+/** Few live for so long while processes are killed, all do when keys are asked for once more. */
+const LONG_MS = 3_000;
 
 // What has not run for a while would be missing from what is kept.
 setFlagsFromString('--no-flush-bytecode');
@@ -23,7 +25,8 @@ if (!('navigator' in globalThis)) Object.assign(globalThis, { navigator: { userA
 
 const bundle = process.env['CHAOS_BUNDLE'] ?? '';
 const compiled = `${bundle}.compiled`;
-const script = new Script(`(function (exports, require, __filename) {${readFileSync(bundle, 'latin1')}\n})`, {
+// A function as it stands: megabytes of text are not put together once more.
+const script = new Script(readFileSync(bundle, 'latin1'), {
   filename: bundle,
   ...(existsSync(compiled) ? { cachedData: readFileSync(compiled) } : {}),
 });
@@ -35,6 +38,8 @@ process.once('message', () => void run());
 
 async function run(): Promise<void> {
   await program.start?.();
+  // One that is not expected to live for long does not optimize what it runs a few times; if it lives, it does all the same.
+  if (process.execArgv.includes('--no-opt')) setTimeout(optimize, LONG_MS).unref();
   if (isKnown) return;
   keep();
   // Once more with what requests need.
@@ -46,4 +51,8 @@ function keep(): void {
   const own = `${compiled}.${process.pid}`;
   writeFileSync(own, script.createCachedData());
   renameSync(own, compiled);
+}
+
+function optimize(): void {
+  for (const flag of ['--sparkplug', '--opt']) setFlagsFromString(flag);
 }

@@ -10,22 +10,29 @@ const ASK_AGAIN_MS = 50;
 /** A key that has no final answer by then has none. */
 const DEADLINE_MS = 15_000;
 
-/** Asks for every wish once more, until it is answered for good: nothing may be left in flight for ever. */
-export async function sweep(caller: Caller, wishes: readonly Wish[]): Promise<void> {
+/**
+ * Asks for every wish once more, until it is answered for good: nothing may be left in flight for ever. Resolves to those that have an
+ * answer which can be given again.
+ */
+export async function sweep(caller: Caller, wishes: readonly Wish[]): Promise<Wish[]> {
   const left = wishes.values();
+  const answered: Wish[] = [];
   const worker = async (): Promise<void> => {
-    for (const wish of left) await settle(caller, wish);
+    for (const wish of left) if ((await settle(caller, wish))?.kind === 'ok') answered.push(wish);
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  return answered;
 }
 
-async function settle(caller: Caller, wish: Wish): Promise<void> {
+/** Its last answer; `undefined` when there is none for good. */
+async function settle(caller: Caller, wish: Wish): Promise<Outcome | undefined> {
   const began = performance.now();
   while (performance.now() - began < DEADLINE_MS) {
     const outcome = await caller.call(wish, { isSweep: true });
-    if (isFinal(wish, outcome)) return;
+    if (isFinal(wish, outcome)) return outcome;
     await pause(ASK_AGAIN_MS);
   }
+  return undefined;
 }
 
 function isFinal({ mode }: Wish, outcome: Outcome): boolean {

@@ -35,6 +35,7 @@ export class Monkey {
     private readonly workshop: Workshop,
     private readonly random: Random,
     private readonly rates: Rates,
+    private readonly enoughTerminated: number,
   ) {}
 
   start(): void {
@@ -45,7 +46,7 @@ export class Monkey {
       ...Array.from({ length: KILLERS }, () => [this.rates.kill / KILLERS, new Killer(url, turns)] as const),
       [this.rates.freeze, new Freezer()],
       [this.rates['lost COMMIT'], new CommitLoser()],
-      [this.rates.terminate, new Terminator()],
+      [this.rates.terminate, new Terminator(this.enoughTerminated)],
       [this.rates.crash, new Crasher()],
       [this.rates.network, new NetworkBreaker()],
       [this.rates.cache, new CacheBreaker()],

@@ -1,4 +1,6 @@
-// Puts an instance into one file, whose path is the argument: it starts in half the processor time of its hundreds of modules.
+// Puts an instance into one file, whose path is the argument: a function of `exports`, `require` and `__filename`. It starts in half the
+// processor time of its hundreds of modules.
+import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type Plugin, rolldown } from 'rolldown';
 
@@ -26,8 +28,7 @@ const build = await rolldown({
   plugins: [withoutSecondTypeorm],
   logLevel: 'silent',
 });
-await build.write({
-  file,
+const { output } = await build.generate({
   format: 'cjs',
   codeSplitting: false,
   dynamicImportInCjs: false,
@@ -35,3 +36,4 @@ await build.write({
   minify: { compress: false, mangle: false, codegen: { asciiOnly: true } },
 });
 await build.close();
+writeFileSync(file, `(function (exports, require, __filename) {${output[0].code}\n})`);

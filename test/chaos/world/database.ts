@@ -12,7 +12,7 @@ import { LEDGER_SCHEMA } from '../app/ledger.js';
 export interface Database {
   readonly port: number;
   readonly url: string;
-  /** Asks on a connection of its own, which does not outlive the question. */
+  /** Asks on one of two connections that are the run's own; a question that is under way when the database crashes is not asked again. */
   rows<Row extends object>(text: string, values?: readonly unknown[]): Promise<Row[]>;
   /** Ends it as a crash does; it recovers and answers again when this resolves. */
   crash(): Promise<void>;
@@ -38,20 +38,15 @@ export async function startDatabase(): Promise<Database> {
     startEmbeddedPostgres({ dataDir, settings: SETTINGS, ...(port === undefined ? {} : { port }) });
   let server = await start();
   const { port, url } = server;
-  const rows = async <Row extends object>(text: string, values: readonly unknown[] = []): Promise<Row[]> => {
-    const client = new pg.Client({
-      connectionString: url,
-      connectionTimeoutMillis: 5_000,
-      application_name: HARNESS,
-    });
-    client.on('error', () => undefined);
-    try {
-      await client.connect();
-      return (await client.query<Row>(text, [...values])).rows;
-    } finally {
-      await client.end();
-    }
-  };
+  const own = new pg.Pool({
+    connectionString: url,
+    max: 2,
+    connectionTimeoutMillis: 5_000,
+    application_name: HARNESS,
+  });
+  own.on('error', () => undefined);
+  const rows = async <Row extends object>(text: string, values: readonly unknown[] = []): Promise<Row[]> =>
+    (await own.query<Row>(text, [...values])).rows;
   await rows(`ALTER ROLE CURRENT_USER PASSWORD ${pg.escapeLiteral(new URL(url).password)}`);
   await rows(LEDGER_SCHEMA);
   return {
@@ -63,6 +58,7 @@ export async function startDatabase(): Promise<Database> {
       server = await start(port);
     },
     stop: async () => {
+      await own.end();
       await server.stop('fast');
       rmSync(dataDir, { recursive: true, force: true });
     },

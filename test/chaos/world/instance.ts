@@ -10,6 +10,16 @@ const ANSWER_WITHIN_MS = 2_000;
 /** As systemd and Docker have it unless they are told otherwise. */
 const RESTART_AFTER_MS = 100;
 
+/**
+ * Of a process that lives for seconds, most of what it costs is its start, and much of that is memory that is touched for the first time:
+ * small semi-spaces and large pages touch less of it. Nothing is optimized that is used a few times (see `launch.cts`), and no thread
+ * helps another where all processors have work.
+ */
+const SHORT_LIVED = {
+  execArgv: ['--max-semi-space-size=2', '--single-threaded-gc', '--no-opt', '--no-sparkplug'],
+  env: { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' },
+} as const;
+
 const LAUNCH = new URL('../app/launch.cjs', import.meta.url);
 
 /**
@@ -23,6 +33,7 @@ export class Instance {
   #starting: Promise<void> | undefined;
   #died: (() => void)[] = [];
   #starts = 0;
+  #listensSinceMs = Infinity;
   #lastWords: LastWords | undefined;
 
   constructor(
@@ -39,6 +50,11 @@ export class Instance {
   /** Whether a process listens, frozen or not. */
   get isUp(): boolean {
     return this.#starting === undefined && this.#process !== undefined;
+  }
+
+  /** How long its process has been listening; negative when none does. */
+  get listensForMs(): number {
+    return this.isUp ? performance.now() - this.#listensSinceMs : -Infinity;
   }
 
   /** How many processes have been started here. */
@@ -120,13 +136,17 @@ export class Instance {
     const isOver = Promise.race([once(child, 'message'), once(child, 'exit')]);
     this.#tell({ kind: 'serve' });
     await isOver;
+    this.#listensSinceMs = performance.now();
     if (this.hasStandby && !this.#isClosing) this.#standby = this.#load();
   }
 
   /** A process that does nothing until it is told to serve. */
   #load(): ChildProcess {
+    const { execArgv, env } = this.hasStandby ? SHORT_LIVED : { execArgv: [], env: {} };
+    const own = { CHAOS_BUNDLE: this.bundle, CHAOS_INSTANCE: JSON.stringify(this.settings) };
     const child = fork(LAUNCH, [], {
-      env: { ...process.env, CHAOS_BUNDLE: this.bundle, CHAOS_INSTANCE: JSON.stringify(this.settings) },
+      execArgv: [...execArgv],
+      env: { ...process.env, ...env, ...own },
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     // What is said to a process that has just died says nothing to anybody.
