@@ -61,6 +61,9 @@ interface Node extends PostgresNode {
 }
 
 const DATABASE = 'carts';
+const PROMOTED_WITHIN_S = 20;
+/** Whoever waits for a server says so, long before its test is out of time. */
+const PATIENCE = { connectionTimeoutMillis: 10_000, query_timeout: 30_000 };
 const SETTINGS = {
   listen_addresses: '127.0.0.1',
   unix_socket_directories: '',
@@ -118,7 +121,14 @@ export async function startPair(replication: Replication): Promise<PostgresPair>
     },
     promote: async () => {
       const node = here(standby, 'standby');
-      await node.rows('SELECT pg_promote()');
+      const [row] = await node.rows<{ done: boolean }>(
+        `SELECT pg_promote(true, ${PROMOTED_WITHIN_S}) AS done`,
+      );
+      if (row?.done !== true) {
+        throw new Error(
+          `no primary within ${PROMOTED_WITHIN_S} s of its promotion:\n${node.server.output()}`,
+        );
+      }
       primary = node;
       standby = undefined;
     },
@@ -136,7 +146,7 @@ export async function startPair(replication: Replication): Promise<PostgresPair>
     rebuildStandby: async () => {
       if (standby) await killAll(standby.server);
       const folder = makeFolder();
-      run(account, 'pg_basebackup', ['-h', '127.0.0.1', '-p', String(primary.port), '-U', 'postgres', '-D', folder, '-c', 'fast', '-X', 'stream']); // prettier-ignore
+      run(account, 'pg_basebackup', ['-h', '127.0.0.1', '-p', String(primary.port), '-U', 'postgres', '-D', folder, '-c', 'fast', '-X', 'stream', '--no-sync']); // prettier-ignore
       await line?.close();
       line = await startRelay(primary.port);
       // Not the primary's own: it would wait for a standby as soon as it is promoted.
@@ -192,7 +202,7 @@ async function startNode(
     values: unknown[] = [],
     database = DATABASE,
   ): Promise<Row[]> => {
-    const client = new pg.Client({ host: '127.0.0.1', port, user: 'postgres', database });
+    const client = new pg.Client({ host: '127.0.0.1', port, user: 'postgres', database, ...PATIENCE });
     client.on('error', () => undefined);
     try {
       await client.connect();
