@@ -90,7 +90,7 @@ export function planOf(argv: readonly string[]): Plan {
     throw new Error('--gate has its own time: leave --minutes out');
   const faultsMs = minutes * 60_000;
   if (values.gate) return { seed, folder, ...GATE };
-  if (values.fierce) return { seed, folder, ...GATE, form: 'fierce', faultsMs, least: NOTHING };
+  if (values.fierce) return { seed, folder, ...GATE, ...FIERCE, faultsMs };
   return {
     seed,
     folder,
@@ -109,20 +109,23 @@ export function planOf(argv: readonly string[]): Plan {
   };
 }
 
+/** Faults as in CI, and more requests among them: it has its time, not a number of kills to come to. */
+const FIERCE = { form: 'fierce', pace: 3.5, passByEveryMs: 100, least: NOTHING } as const;
+
 /** All that must have happened in CI. */
 const GATE: Omit<Plan, 'seed' | 'folder'> = {
   form: 'gate',
   // At the latest: it ends as soon as all of it has happened. A machine that is slow needs longer for it, and has not failed.
   faultsMs: 420_000,
-  warmUpMs: 5_000,
-  baselineMs: 5_000,
+  warmUpMs: 3_000,
+  baselineMs: 3_000,
   // As few as keep every instance at work: what they ask of processes that have just started is the processor time of the next kill.
   clients: 12,
-  pace: 2,
-  passByEveryMs: 250,
+  pace: 1.2,
+  passByEveryMs: 400,
   duplicates: 8,
   tellEveryMs: 15_000,
-  rates: { kill: 180, freeze: 20, 'lost COMMIT': 100, terminate: 140, crash: 1.8, network: 6, cache: 5 },
+  rates: { kill: 180, freeze: 21, 'lost COMMIT': 105, terminate: 190, crash: 1.8, network: 6, cache: 5 },
   // A kill waits for little else than the processor then.
   hasStandbys: true,
   least: {

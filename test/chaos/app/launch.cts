@@ -12,9 +12,9 @@ interface Program {
 type Wrapped = (exports: Partial<Program>, require: NodeJS.Require, file: string) => void;
 
 /** In the warm-up of a run: nobody waits for an answer meanwhile. */
-const SERVED_MS = 2_500;
+const SERVED_MS = 2_000;
 /** Few live for so long while processes are killed, all do when keys are asked for once more. */
-const LONG_MS = 3_000;
+const LONG_MS = 2_500;
 
 // What has not run for a while would be missing from what is kept.
 setFlagsFromString('--no-flush-bytecode');

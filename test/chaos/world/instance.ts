@@ -17,7 +17,7 @@ const RESTART_AFTER_MS = 100;
  */
 const SHORT_LIVED = {
   execArgv: ['--max-semi-space-size=2', '--single-threaded-gc', '--no-opt', '--no-sparkplug'],
-  env: { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' },
+  env: { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1', MALLOC_ARENA_MAX: '1' },
 } as const;
 
 const LAUNCH = new URL('../app/launch.cjs', import.meta.url);
